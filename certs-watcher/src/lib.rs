@@ -1,0 +1,1 @@
+//! Identity and trust of a workload.

@@ -1,0 +1,1 @@
+//! Policy language, compiler and decision engine of Portcullis.
