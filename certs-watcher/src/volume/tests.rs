@@ -1,0 +1,131 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A kubelet volume whose data directory is `name`.
+fn kubelet(volume: &Path, name: &str, files: &[(&str, &str)]) {
+    for (file, text) in files {
+        write(&volume.join(name).join(file), text);
+        let visible = volume.join(file);
+        if !visible.is_symlink() {
+            symlink(Path::new("..data").join(file), visible).unwrap();
+        }
+    }
+    symlink(name, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+}
+
+fn identity_label(directory: &Path) -> &'static str {
+    match read_identity(directory) {
+        Ok(_) => "loaded",
+        Err(error) => error.label(),
+    }
+}
+
+#[test]
+fn a_kubelet_volume_is_read_below_its_data_link() {
+    let volume = tempdir().unwrap();
+    kubelet(volume.path(), "..1", &[("tls.crt", "c1"), ("tls.key", "k1")]);
+    let first = read_identity(volume.path()).unwrap();
+    assert_eq!((first.certificate.as_slice(), first.key.as_slice()), (&b"c1"[..], &b"k1"[..]));
+    assert_eq!(first.layout, Layout::Swapped);
+
+    // Newer kubelets make the visible link of a new key after the swap: it must not matter.
+    fs::remove_file(volume.path().join("tls.key")).unwrap();
+    fs::create_dir(volume.path().join("..2")).unwrap();
+    fs::write(volume.path().join("..2/tls.crt"), "c2").unwrap();
+    fs::write(volume.path().join("..2/tls.key"), "k2").unwrap();
+    kubelet(volume.path(), "..2", &[]);
+    let second = read_identity(volume.path()).unwrap();
+    assert_eq!((second.certificate.as_slice(), second.key.as_slice()), (&b"c2"[..], &b"k2"[..]));
+    assert_ne!(first.digest, second.digest);
+}
+
+#[test]
+fn what_is_wrong_with_a_directory_is_told_apart() {
+    let at = tempdir().unwrap();
+    let directory = at.path().join("identity");
+    assert_eq!(identity_label(&directory), "missing");
+    write(&directory.join("tls.crt"), "c");
+    assert_eq!(identity_label(&directory), "missing");
+    write(&directory.join("tls.key"), "");
+    assert_eq!(identity_label(&directory), "empty");
+    write(&directory.join("tls.key"), "k");
+    assert_eq!(identity_label(&directory), "loaded");
+    assert_eq!(read_identity(&directory).unwrap().layout, Layout::Plain);
+    write(&directory.join("tls.crt"), &"x".repeat(1024 * 1024 + 1));
+    assert_eq!(identity_label(&directory), "too_large");
+    fs::remove_file(directory.join("tls.crt")).unwrap();
+    fs::create_dir(directory.join("tls.crt")).unwrap();
+    assert_eq!(identity_label(&directory), "not_a_file");
+    fs::remove_dir(directory.join("tls.crt")).unwrap();
+    symlink("tls.crt", directory.join("tls.crt")).unwrap();
+    assert_eq!(identity_label(&directory), "unreadable", "a link to itself");
+    assert_eq!(identity_label(&directory.join("tls.key")), "missing", "a file in the place of the directory");
+}
+
+#[test]
+fn a_file_without_permission_is_unreadable() {
+    let at = tempdir().unwrap();
+    write(&at.path().join("tls.crt"), "c");
+    write(&at.path().join("tls.key"), "k");
+    fs::set_permissions(at.path().join("tls.key"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads it all the same; then there is nothing to see.
+    let expected = if File::open(at.path().join("tls.key")).is_ok() { "loaded" } else { "unreadable" };
+    assert_eq!(identity_label(at.path()), expected);
+}
+
+#[test]
+fn a_volume_whose_data_directory_is_gone_is_missing() {
+    let volume = tempdir().unwrap();
+    symlink("..gone", volume.path().join("..data")).unwrap();
+    assert_eq!(identity_label(volume.path()), "missing");
+}
+
+fn bundle_files(path: &Path) -> Vec<(String, String)> {
+    let files = read_bundle(path).unwrap().files;
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    files.into_iter().map(|(path, bytes)| (name(&path), String::from_utf8(bytes).unwrap())).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+#[test]
+fn a_bundle_is_a_file_or_a_directory_in_either_layout() {
+    let at: TempDir = tempdir().unwrap();
+    let plain = at.path().join("plain");
+    write(&plain.join("b.pem"), "b");
+    write(&plain.join("a.crt"), "a");
+    write(&plain.join("README"), "not a bundle");
+    write(&plain.join(".hidden.pem"), "not a bundle");
+    assert_eq!(bundle_files(&plain), pairs(&[("a.crt", "a"), ("b.pem", "b")]));
+    assert_eq!(bundle_files(&plain.join("b.pem")), pairs(&[("b.pem", "b")]));
+
+    let volume = at.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    kubelet(&volume, "..1", &[("prod.pem", "p1"), ("dev.pem", "d1")]);
+    assert_eq!(bundle_files(&volume), pairs(&[("dev.pem", "d1"), ("prod.pem", "p1")]));
+    assert_eq!(bundle_files(&volume.join("prod.pem")), pairs(&[("prod.pem", "p1")]));
+    assert_eq!(read_bundle(&volume.join("prod.pem")).unwrap().layout, Layout::Swapped);
+    kubelet(&volume, "..2", &[("prod.pem", "p2")]);
+    assert_eq!(bundle_files(&volume.join("prod.pem")), pairs(&[("prod.pem", "p2")]));
+
+    let label = |path: &Path| read_bundle(path).unwrap_err().label();
+    assert_eq!(label(&volume.join("dev.pem")), "missing", "its link is left, its file is of another generation");
+    assert_eq!(label(&at.path().join("nowhere/prod.pem")), "missing");
+    fs::create_dir(at.path().join("empty")).unwrap();
+    assert_eq!(label(&at.path().join("empty")), "empty");
+    for number in 0..65 {
+        write(&at.path().join(format!("many/{number}.pem")), "x");
+    }
+    assert_eq!(label(&at.path().join("many")), "too_large");
+}

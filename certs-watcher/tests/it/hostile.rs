@@ -1,0 +1,71 @@
+//! Bytes that nobody honest would send: never accepted, never a panic.
+
+use std::sync::Arc;
+
+use portcullis_certs_watcher::pem::{certificates, private_key};
+use portcullis_certs_watcher::spiffe_bundle::SpiffeBundle;
+use portcullis_certs_watcher::volume::read_bundle;
+use portcullis_certs_watcher::{Bundle, Peer, PeerError, Role, Trust, explain, verify_peer};
+use proptest::prelude::*;
+use rustls_pki_types::CertificateDer;
+use spiffe::TrustDomain;
+
+use crate::pki::{Authority, now, prod};
+
+fn trust(anchor: &Authority) -> Trust {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("prod.pem"), anchor.pem()).unwrap();
+    let files = read_bundle(directory.path()).unwrap();
+    Trust::new([Arc::new(Bundle::load(&TrustDomain::new("prod.test").unwrap(), &files).unwrap())])
+}
+
+fn verify(trust: &Trust, chain: &[CertificateDer<'static>]) -> Result<Peer, PeerError> {
+    verify_peer(trust, Role::Client, Arc::from(chain), now())
+}
+
+#[test]
+fn a_chain_with_a_byte_changed_proves_nothing() {
+    let pki = prod();
+    let trust = trust(&pki.root);
+    verify(&trust, &pki.leaf.chain).unwrap();
+    for (number, certificate) in pki.leaf.chain.iter().enumerate() {
+        for position in (0..certificate.len()).step_by(3) {
+            let mut bytes = certificate.to_vec();
+            bytes[position] ^= 1 << (position % 8);
+            let mut chain = pki.leaf.chain.clone();
+            chain[number] = bytes.into();
+            let error = verify(&trust, &chain).expect_err("a changed certificate was accepted");
+            assert!(!explain(&error).is_empty() && !error.label().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_chain_cut_anywhere_proves_nothing() {
+    let pki = prod();
+    let trust = trust(&pki.root);
+    for length in (0..pki.leaf.chain[0].len()).step_by(3) {
+        let cut = CertificateDer::from(pki.leaf.chain[0][..length].to_vec());
+        verify(&trust, &[cut, pki.leaf.chain[1].clone()]).unwrap_err();
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = certificates(&bytes);
+        let _ = private_key(&bytes);
+        let _ = SpiffeBundle::parse(&bytes);
+    }
+
+    #[test]
+    fn no_text_in_the_shape_of_pem_makes_a_parser_panic(
+        label in "(CERTIFICATE|EC PRIVATE KEY|RSA PRIVATE KEY|PRIVATE KEY|X)",
+        body in "[A-Za-z0-9+/=\r\n -]{0,200}",
+        end in "(-----END (CERTIFICATE|PRIVATE KEY)-----)?",
+    ) {
+        let text = format!("-----BEGIN {label}-----\n{body}\n{end}\n");
+        let _ = certificates(text.as_bytes());
+        let _ = private_key(text.as_bytes());
+    }
+}

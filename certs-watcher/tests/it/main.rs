@@ -1,0 +1,8 @@
+//! The watcher over real directories, through its public interface.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod hostile;
+mod pki;
+mod rotation;
+mod world;
