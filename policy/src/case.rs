@@ -1,0 +1,52 @@
+//! A case of a `PolicyTest`: facts, and what must be decided. [`crate::testing`] runs it.
+
+use std::net::IpAddr;
+
+use spiffe::SpiffeId;
+
+use crate::rules::{Effect, Origin};
+
+/// One case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The name of the test document.
+    pub test: String,
+    /// The name of the case.
+    pub name: String,
+    /// Where it is written.
+    pub origin: Origin,
+    /// Who calls.
+    pub caller: SpiffeId,
+    /// Who is called.
+    pub workload: SpiffeId,
+    /// The application's port.
+    pub port: u16,
+    /// The caller's address; 0.0.0.0 when the case names none.
+    pub source: IpAddr,
+    /// The time of the call, in seconds since 1970; the time of the run when the case names none.
+    pub at: Option<i64>,
+    /// What is asked for.
+    pub asked: Asked,
+    /// What must be decided.
+    pub expect: Effect,
+    /// The rule that must decide, if the case names one.
+    pub rule: Option<String>,
+}
+
+/// What a case asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// An HTTP request.
+    Request {
+        /// The method.
+        method: String,
+        /// The host; empty for none.
+        host: String,
+        /// The path as a caller sends it; a query is ignored.
+        target: String,
+        /// Header fields in order.
+        headers: Vec<(String, String)>,
+    },
+    /// An opaque TCP connection.
+    Connection,
+}

@@ -1,0 +1,254 @@
+//! The decision: may this caller make this connection, this request?
+//!
+//! Deny beats allow, and what nothing allows is denied. Nothing here allocates, locks, waits or fails. A path with
+//! several readings is denied if one of them is, and allowed only if all are.
+
+use crate::matchers::Doubt;
+use crate::policy::{Policy, RuleRef};
+use crate::request::{Connection, Request};
+use crate::rules::{Condition, ConnectionMatcher, Effect, IdentitySet, Matchers, Mode, RequestMatcher, Sense};
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// What holds.
+    pub verdict: Verdict,
+    /// What the policies in audit mode would have decided by themselves: the rule that matched, or the default where
+    /// they have allow rules and none matched. It decides nothing. `None` when no audited policy has anything to say.
+    pub audit: Option<Verdict>,
+}
+
+/// Allow or deny, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// This rule allows it and none denies it.
+    Allow(RuleRef),
+    /// It is denied.
+    Deny(Denial),
+}
+
+/// Why something is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// This rule denies it.
+    Rule(RuleRef),
+    /// No enforced policy protects the workload, so nothing may call it.
+    NoPolicy,
+    /// Policies protect the workload, and no rule of theirs allows it.
+    NoRule,
+    /// A server could take the path for something that is never allowed.
+    PathInDoubt,
+}
+
+impl Denial {
+    /// A fixed word for metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Rule(_) => "rule",
+            Self::NoPolicy => "no_policy",
+            Self::NoRule => "no_rule",
+            Self::PathInDoubt => "path_in_doubt",
+        }
+    }
+}
+
+impl Verdict {
+    /// The deciding rule; a default has none.
+    #[must_use]
+    pub fn rule(self) -> Option<RuleRef> {
+        match self {
+            Self::Allow(rule) | Self::Deny(Denial::Rule(rule)) => Some(rule),
+            Self::Deny(Denial::NoPolicy | Denial::NoRule | Denial::PathInDoubt) => None,
+        }
+    }
+
+    /// Whether it is allowed.
+    #[must_use]
+    pub fn is_allow(self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// Of two readings of one request the denied one counts, and of two denials the one by a rule.
+    fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deny(Denial::Rule(_)), _) | (Self::Deny(_), Self::Allow(_)) => self,
+            (Self::Deny(_), Self::Deny(Denial::Rule(_))) | (Self::Allow(_), Self::Deny(_)) => other,
+            (Self::Deny(_), Self::Deny(_)) | (Self::Allow(_), Self::Allow(_)) => self,
+        }
+    }
+}
+
+/// What can be said of an HTTP connection before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// This rule allows every request, whatever it is; none denies one. Requests must still be decided where a path may
+    /// be in doubt or audited policies are to be told of.
+    Allow(RuleRef),
+    /// Every request will be denied.
+    Deny(Denial),
+    /// It depends on the request.
+    PerRequest,
+}
+
+impl Policy {
+    /// Decides what can be decided of an HTTP connection.
+    #[must_use]
+    pub fn admit(&self, connection: &Connection<'_>) -> Admission {
+        let certain = self.walk(connection, |matchers, _| matchers.request.is_empty()).enforced;
+        let may_allow = self.walk(connection, |_, effect| effect == Effect::Allow).enforced;
+        let may_deny = self.walk(connection, |_, effect| effect == Effect::Deny).enforced;
+        match (certain.verdict(), may_allow.allow, may_deny.deny) {
+            (Verdict::Deny(Denial::Rule(rule)), _, _) => Admission::Deny(Denial::Rule(rule)),
+            (_, None, _) => Admission::Deny(default_denial(may_allow.protected)),
+            (Verdict::Allow(rule), Some(_), None) => Admission::Allow(rule),
+            (Verdict::Allow(_) | Verdict::Deny(_), Some(_), _) => Admission::PerRequest,
+        }
+    }
+
+    /// Decides an opaque TCP connection. A rule with matchers on the request never allows one and always denies one,
+    /// its other matchers given.
+    #[must_use]
+    pub fn admit_opaque(&self, connection: &Connection<'_>) -> Decision {
+        self.walk(connection, |matchers, effect| effect == Effect::Deny || matchers.request.is_empty()).decision()
+    }
+
+    /// Decides a request.
+    #[must_use]
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        let Some(readings) = request.path.readings() else {
+            return Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None };
+        };
+        let decisions = readings.map(|path| self.decide_reading(request, path));
+        let decided = decisions.reduce(|a, b| Decision {
+            verdict: a.verdict.stricter(b.verdict),
+            audit: match (a.audit, b.audit) {
+                (Some(a), Some(b)) => Some(a.stricter(b)),
+                (a, b) => a.or(b),
+            },
+        });
+        // There is always one reading; were there none, nothing would be allowed.
+        decided.unwrap_or(Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None })
+    }
+
+    pub(crate) fn decide_reading(&self, request: &Request<'_>, path: &str) -> Decision {
+        let holds = |matchers: &Matchers, effect| {
+            matchers.request.iter().all(|condition| condition.holds(request, path, effect))
+        };
+        self.walk(&request.connection, holds).decision()
+    }
+
+    /// The first rules in force whose matchers on the connection hold and of which `holds` says that the rest does.
+    fn walk(&self, connection: &Connection<'_>, holds: impl Fn(&Matchers, Effect) -> bool) -> Walked {
+        let matches = |rule: &RuleRef, effect| {
+            let in_force = self.rule(*rule).is_some_and(|rule| rule.in_force(connection.now));
+            in_force
+                && self.matchers(*rule).is_some_and(|matchers| {
+                    let mut on_connection = matchers.connection.iter();
+                    on_connection.all(|condition| condition.holds(connection, &self.sets)) && holds(matchers, effect)
+                })
+        };
+        let mut walked = Walked::default();
+        for policy in self.protections(connection.workload) {
+            let found = match policy.mode() {
+                Mode::Enforce => &mut walked.enforced,
+                Mode::Audit => &mut walked.audited,
+            };
+            found.protected = true;
+            found.allows |= !policy.allow.is_empty();
+            if found.deny.is_none() {
+                found.deny = policy.deny.iter().copied().find(|rule| matches(rule, Effect::Deny));
+            }
+            if found.deny.is_none() && found.allow.is_none() {
+                found.allow = policy.allow.iter().copied().find(|rule| matches(rule, Effect::Allow));
+            }
+        }
+        walked
+    }
+}
+
+/// What a walk over the policies of a workload came upon.
+#[derive(Default)]
+struct Walked {
+    enforced: Found,
+    audited: Found,
+}
+
+#[derive(Default)]
+struct Found {
+    /// A policy of this mode protects the workload.
+    protected: bool,
+    /// One of them has allow rules.
+    allows: bool,
+    deny: Option<RuleRef>,
+    allow: Option<RuleRef>,
+}
+
+impl Walked {
+    fn decision(&self) -> Decision {
+        let audited = self.audited.verdict();
+        let audit = (self.audited.allows || audited.rule().is_some()).then_some(audited);
+        Decision { verdict: self.enforced.verdict(), audit }
+    }
+}
+
+impl Found {
+    fn verdict(&self) -> Verdict {
+        match (self.deny, self.allow) {
+            (Some(rule), _) => Verdict::Deny(Denial::Rule(rule)),
+            (None, Some(rule)) => Verdict::Allow(rule),
+            (None, None) => Verdict::Deny(default_denial(self.protected)),
+        }
+    }
+}
+
+fn default_denial(protected: bool) -> Denial {
+    if protected { Denial::NoRule } else { Denial::NoPolicy }
+}
+
+impl Condition<ConnectionMatcher> {
+    pub(crate) fn holds(&self, connection: &Connection<'_>, sets: &[IdentitySet]) -> bool {
+        let matched = match &self.matcher {
+            ConnectionMatcher::Caller(identities) => identities.contain(connection.caller, sets),
+            ConnectionMatcher::Source(networks) => {
+                // A listener for both families reports IPv4 callers as ::ffff:a.b.c.d.
+                let source = connection.source.to_canonical();
+                networks.iter().any(|network| network.contains(&source))
+            }
+            ConnectionMatcher::Port(ports) => ports.contains(&connection.port),
+        };
+        matched == (self.sense == Sense::Is)
+    }
+}
+
+impl Condition<RequestMatcher> {
+    /// Whether the condition of a rule with this effect holds for one reading of the path.
+    pub(crate) fn holds(&self, request: &Request<'_>, path: &str, effect: Effect) -> bool {
+        let doubt = match (effect, self.sense) {
+            (Effect::Deny, Sense::Is) | (Effect::Allow, Sense::IsNot) => Doubt::Matches,
+            (Effect::Deny, Sense::IsNot) | (Effect::Allow, Sense::Is) => Doubt::Misses,
+        };
+        let matched = match &self.matcher {
+            RequestMatcher::Host(hosts) => hosts.iter().any(|host| host.matches(request.host)),
+            // Methods are case-sensitive (RFC 9110 section 9.1), but not every server keeps to it.
+            RequestMatcher::Method(methods) => methods.iter().any(|method| match doubt {
+                Doubt::Matches => method.eq_ignore_ascii_case(request.method),
+                Doubt::Misses => **method == *request.method,
+            }),
+            RequestMatcher::Path(patterns) => patterns.iter().any(|pattern| pattern.matches(path)),
+            RequestMatcher::Grpc(grpc) => grpc.matches(request.method, path, doubt),
+            RequestMatcher::Header(header) => header.matches(request.headers, doubt),
+        };
+        matched == (self.sense == Sense::Is)
+    }
+}
+
+impl Matchers {
+    /// Whether the rule lists this port.
+    pub(crate) fn name_port(&self, port: u16) -> bool {
+        self.connection.iter().any(|condition| match &condition.matcher {
+            ConnectionMatcher::Port(ports) => condition.sense == Sense::Is && ports.contains(&port),
+            ConnectionMatcher::Caller(_) | ConnectionMatcher::Source(_) => false,
+        })
+    }
+}

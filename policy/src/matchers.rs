@@ -1,0 +1,349 @@
+//! Matchers of HTTP requests: hosts, gRPC names, header fields.
+//!
+//! Where a request can be read in two ways, a deny rule is given every doubt and an allow rule none; a `not…` twin
+//! turns that around. [`Doubt`] carries which of the two is asked for.
+
+use std::fmt;
+
+use crate::request::{HeaderValues, bare_host};
+
+/// Whether a matcher holds when a request can be read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It holds if one reading matches.
+    Matches,
+    /// It holds only if every reading matches.
+    Misses,
+}
+
+/// A host, compared without case, port and trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    Exact(Box<str>),
+    /// `*.example.com`: one label or more before the suffix, which is kept with its leading dot.
+    Below(Box<str>),
+}
+
+impl HostPattern {
+    /// Parses a host or `*.` and a host.
+    pub(crate) fn parse(text: &str) -> Result<Self, HostPatternError> {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        if bare_host(name) != name {
+            return Err(HostPatternError::Port {
+                bare: text.strip_suffix(name).unwrap_or("").to_owned() + bare_host(name),
+            });
+        }
+        if name.contains('*') {
+            return Err(HostPatternError::Wildcard);
+        }
+        let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let valid = match address {
+            Some(address) => name.len() == text.len() && address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => name.split('.').all(|label| {
+                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            }),
+        };
+        if !valid {
+            return Err(HostPatternError::NotAHost);
+        }
+        let lower = text.to_ascii_lowercase();
+        Ok(match lower.strip_prefix('*') {
+            Some(suffix) => Self::Below(suffix.into()),
+            None => Self::Exact(lower.into()),
+        })
+    }
+
+    /// Whether a host as sent matches.
+    pub(crate) fn matches(&self, host: &str) -> bool {
+        let host = bare_host(host);
+        match self {
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(host),
+            Self::Below(suffix) => {
+                let at = host.len().checked_sub(suffix.len()).filter(|at| *at > 0);
+                at.and_then(|at| host.get(at..)).is_some_and(|end| suffix.eq_ignore_ascii_case(end))
+            }
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+/// What is wrong with a host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HostPatternError {
+    #[error("a host is matched without port and trailing dot")]
+    Port { bare: String },
+    #[error("a wildcard in a host can only be its whole first label")]
+    Wildcard,
+    #[error("this is not a host name or an address")]
+    NotAHost,
+}
+
+impl HostPatternError {
+    pub(crate) fn help(&self) -> String {
+        match self {
+            Self::Port { bare } => format!("write `{bare}`, and the port under `ports`"),
+            Self::Wildcard => "write `*.example.com` for every host below example.com".to_owned(),
+            Self::NotAHost => "write a DNS name, an IPv4 address, or an IPv6 address in brackets".to_owned(),
+        }
+    }
+}
+
+/// gRPC services and methods: the path `/service/method`, by POST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GrpcMatcher {
+    /// Empty: every service.
+    pub(crate) services: Vec<Box<str>>,
+    /// Empty: every method.
+    pub(crate) methods: Vec<Box<str>>,
+}
+
+impl GrpcMatcher {
+    /// A server that answers other methods than POST on a gRPC path is not known, and not ruled out: in doubt the path
+    /// alone matches.
+    pub(crate) fn matches(&self, method: &str, path: &str, doubt: Doubt) -> bool {
+        let names = |list: &[Box<str>], name: &str| list.is_empty() || list.iter().any(|one| **one == *name);
+        let Some((service, call)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return false };
+        let is_call = !service.is_empty() && !call.is_empty() && !call.contains('/');
+        let posted = doubt == Doubt::Matches || method == "POST";
+        is_call && posted && names(&self.services, service) && names(&self.methods, call)
+    }
+}
+
+/// A header field with the values it may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeaderMatcher {
+    /// In lower case.
+    pub(crate) name: Box<str>,
+    pub(crate) values: Vec<ValuePattern>,
+}
+
+/// A header value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ValuePattern {
+    Exact(Box<str>),
+    /// `abc*`
+    Prefix(Box<str>),
+    /// `*abc`
+    Suffix(Box<str>),
+    /// `*`: the field is there, whatever its value.
+    Present,
+}
+
+impl ValuePattern {
+    /// Parses a value: a `*` at one end stands for any characters, alone for any value.
+    pub(crate) fn parse(text: &str) -> Result<Self, ValuePatternError> {
+        if text.trim_matches([' ', '\t']) != text || text.chars().any(char::is_control) {
+            return Err(ValuePatternError::NeverSent);
+        }
+        let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            (Some(""), _) => return Ok(Self::Present),
+            (Some(suffix), None) => Self::Suffix(suffix.into()),
+            (None, Some(prefix)) => Self::Prefix(prefix.into()),
+            (None, None) => Self::Exact(text.into()),
+            (Some(_), Some(_)) => return Err(ValuePatternError::Wildcard),
+        };
+        match &pattern {
+            Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest) if rest.contains('*') => {
+                Err(ValuePatternError::Wildcard)
+            }
+            Self::Exact(_) | Self::Prefix(_) | Self::Suffix(_) | Self::Present => Ok(pattern),
+        }
+    }
+
+    fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_bytes() == value,
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
+            Self::Present => true,
+        }
+    }
+}
+
+impl fmt::Display for ValuePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Present => f.write_str("*"),
+        }
+    }
+}
+
+/// What is wrong with a header value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValuePatternError {
+    #[error("a wildcard in a header value can stand only at one of its ends")]
+    Wildcard,
+    #[error("no header value has control characters or spaces at its ends")]
+    NeverSent,
+}
+
+impl HeaderMatcher {
+    /// Whether the field matches. A repeated field has several readings: each of its values, and all of them joined by
+    /// commas; in doubt one that matches is enough, otherwise every value must match, and there must be one.
+    pub(crate) fn matches(&self, headers: &dyn HeaderValues, doubt: Doubt) -> bool {
+        let (mut count, mut matching, mut bytes) = (0_usize, 0_usize, 0_usize);
+        headers.visit(&self.name, &mut |value| {
+            count += 1;
+            bytes += value.len();
+            matching += usize::from(self.values.iter().any(|pattern| pattern.matches(value)));
+        });
+        match doubt {
+            Doubt::Misses => count > 0 && matching == count,
+            Doubt::Matches if matching > 0 => true,
+            Doubt::Matches if count < 2 => false,
+            // Both ways to join are in use; RFC 9110 section 5.3 has the second.
+            Doubt::Matches => [",", ", "].into_iter().any(|comma| {
+                let joined = Joined { headers, name: &self.name, comma, length: bytes + (count - 1) * comma.len() };
+                self.values.iter().any(|pattern| joined.matches(pattern))
+            }),
+        }
+    }
+}
+
+/// All values of a field joined, compared piece by piece so that nothing is copied.
+struct Joined<'a> {
+    headers: &'a dyn HeaderValues,
+    name: &'a str,
+    comma: &'static str,
+    length: usize,
+}
+
+impl Joined<'_> {
+    fn matches(&self, pattern: &ValuePattern) -> bool {
+        match pattern {
+            ValuePattern::Exact(exact) => exact.len() == self.length && self.holds_at(0, exact.as_bytes()),
+            ValuePattern::Prefix(prefix) => self.holds_at(0, prefix.as_bytes()),
+            ValuePattern::Suffix(suffix) => {
+                self.length.checked_sub(suffix.len()).is_some_and(|at| self.holds_at(at, suffix.as_bytes()))
+            }
+            ValuePattern::Present => true,
+        }
+    }
+
+    /// Whether `wanted` stands at offset `at` of the joined value.
+    fn holds_at(&self, at: usize, wanted: &[u8]) -> bool {
+        let mut window = Window { skip: at, wanted, equal: true };
+        let mut first = true;
+        self.headers.visit(self.name, &mut |value| {
+            if !std::mem::take(&mut first) {
+                window.take(self.comma.as_bytes());
+            }
+            window.take(value);
+        });
+        window.equal && window.wanted.is_empty()
+    }
+}
+
+/// A comparison that goes on from piece to piece.
+struct Window<'a> {
+    skip: usize,
+    wanted: &'a [u8],
+    equal: bool,
+}
+
+impl Window<'_> {
+    fn take(&mut self, piece: &[u8]) {
+        let Some(piece) = piece.get(self.skip..) else {
+            self.skip -= piece.len();
+            return;
+        };
+        self.skip = 0;
+        let length = piece.len().min(self.wanted.len());
+        self.equal &= piece.get(..length) == self.wanted.get(..length);
+        self.wanted = self.wanted.get(length..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let rows: &[(&str, &[&str], &[&str])] = &[
+            ("a.example", &["a.example", "A.Example:443", "a.example."], &["b.a.example", "", "a.example.org"]),
+            ("*.Example", &["a.example", "a.b.EXAMPLE:1"], &["example", ".example", "aexample", ""]),
+            ("[::1]", &["[::1]:80", "[::1]"], &["::1"]),
+            ("10.0.0.1", &["10.0.0.1:8080"], &["10.0.0.10"]),
+        ];
+        for (pattern, matching, others) in rows {
+            let pattern = HostPattern::parse(pattern).unwrap();
+            for host in *matching {
+                assert!(pattern.matches(host), "{pattern} {host}");
+            }
+            for host in *others {
+                assert!(!pattern.matches(host), "{pattern} {host}");
+            }
+        }
+        let port = HostPatternError::Port { bare: "*.a.example".to_owned() };
+        assert_eq!(HostPattern::parse("*.a.example:80"), Err(port));
+        assert_eq!(HostPattern::parse("a.*.example"), Err(HostPatternError::Wildcard));
+        for bad in ["*", "a b", "http://a", "a..b", "[::1", "*.[::1]", "[x]"] {
+            assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn grpc_names() {
+        let name = |text: &str| vec![Box::from(text)];
+        let one = GrpcMatcher { services: name("a.B"), methods: name("Get") };
+        assert!(one.matches("POST", "/a.B/Get", Doubt::Misses));
+        assert!(!one.matches("GET", "/a.B/Get", Doubt::Misses));
+        assert!(one.matches("GET", "/a.B/Get", Doubt::Matches));
+        for path in ["/a.B/Set", "/a.C/Get", "/a.B/Get/", "/a.B", "/", "//Get", "/a.B/"] {
+            assert!(!one.matches("POST", path, Doubt::Matches), "{path}");
+        }
+        let any_method = GrpcMatcher { services: name("a.B"), methods: Vec::new() };
+        assert!(any_method.matches("POST", "/a.B/Set", Doubt::Misses));
+        assert!(!any_method.matches("POST", "/a.B/", Doubt::Misses));
+    }
+
+    fn field(values: &[&str]) -> Vec<(String, String)> {
+        values.iter().map(|value| ("X-A".to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn repeated_header_fields_are_read_in_every_way() {
+        // pattern, values, holds in doubt, holds without doubt
+        let rows: &[(&str, &[&str], bool, bool)] = &[
+            ("a", &[], false, false),
+            ("a", &["a"], true, true),
+            ("a", &["b"], false, false),
+            ("a", &["a", "b"], true, false),
+            ("a", &["a", "a"], true, true),
+            ("a,b", &["a", "b"], true, false),
+            ("a, b", &["a", "b"], true, false),
+            ("a,b", &["b", "a"], false, false),
+            ("a,b,c", &["a", "b"], false, false),
+            ("a,b*", &["a", "bc"], true, false),
+            ("*c,d", &["abc", "d"], true, false),
+            ("*,d", &["abc", "d"], true, false),
+            ("*x,d", &["abc", "d"], false, false),
+            ("*", &[""], true, true),
+            ("*", &[], false, false),
+            ("a*", &["ab", "ac"], true, true),
+            ("a,,b", &["a", "", "b"], true, false),
+        ];
+        for (pattern, values, in_doubt, without) in rows {
+            let matcher = HeaderMatcher { name: "x-a".into(), values: vec![ValuePattern::parse(pattern).unwrap()] };
+            let headers = field(values);
+            assert_eq!(matcher.matches(&headers, Doubt::Matches), *in_doubt, "{pattern} {values:?}");
+            assert_eq!(matcher.matches(&headers, Doubt::Misses), *without, "{pattern} {values:?}");
+        }
+        for bad in ["*a*", "a*b", "**", "*/*"] {
+            assert_eq!(ValuePattern::parse(bad), Err(ValuePatternError::Wildcard), "{bad}");
+        }
+        assert_eq!(ValuePattern::parse(" a"), Err(ValuePatternError::NeverSent));
+    }
+}

@@ -1,0 +1,185 @@
+//! Documents in, one immutable policy out: the only way a policy comes to be.
+//!
+//! Everything that can go wrong goes wrong here; deciding cannot fail. Policies are ordered by namespace and name, so
+//! that neither the decision nor the rule it names depends on the order of files.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+use spiffe::SpiffeId;
+
+use crate::case::Case;
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::native::{self, Collected};
+use crate::rules::{Effect, Identities, IdentitySet, Lowered, Matchers, Mode, PolicyRules, Rule};
+use crate::source::File;
+
+/// What a set of files compiles to.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The policy.
+    pub policy: Policy,
+    /// The cases of every `PolicyTest`, for [`crate::testing::run`].
+    pub cases: Vec<Case>,
+    /// What someone should look at.
+    pub warnings: Diagnostics,
+}
+
+/// A compiled policy: immutable, shared by all who decide.
+#[derive(Debug)]
+pub struct Policy {
+    revision: String,
+    rules: Vec<Rule>,
+    matchers: Vec<Matchers>,
+    pub(crate) policies: Vec<Protection>,
+    pub(crate) sets: Vec<IdentitySet>,
+    /// Policies whose target names identities one by one, by each of these; the others in `everywhere`.
+    by_workload: HashMap<SpiffeId, Vec<usize>>,
+    everywhere: Vec<usize>,
+}
+
+/// One policy with its rules, deny rules apart because they are asked first.
+#[derive(Debug)]
+pub(crate) struct Protection {
+    pub(crate) scope: PolicyRules,
+    pub(crate) deny: Vec<RuleRef>,
+    pub(crate) allow: Vec<RuleRef>,
+}
+
+/// A rule of one policy, by its number; see [`Policy::rule`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleRef(usize);
+
+impl Policy {
+    /// Compiles all documents of all files. No documents make a valid policy that denies everything, with a warning.
+    ///
+    /// # Errors
+    /// Every mistake of every file, ordered by place.
+    pub fn compile(files: &[File<'_>]) -> Result<Compiled, Diagnostics> {
+        let Collected { mut policies, sets, cases, mut found } = native::collect(files);
+        found.sort();
+        if found.has_errors() {
+            return Err(found);
+        }
+        if policies.is_empty() {
+            let message = "there is no AuthorizationPolicy, so every request is denied";
+            let warning = Diagnostic::of_all_files(Severity::Warning, native::NO_POLICY, message);
+            found.push(warning.help("add one that allows who may call"));
+        }
+        policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        let mut policy = Self {
+            revision: revision(files),
+            rules: Vec::new(),
+            matchers: Vec::new(),
+            policies: Vec::new(),
+            sets,
+            by_workload: HashMap::new(),
+            everywhere: Vec::new(),
+        };
+        for one in policies {
+            policy.add(one);
+        }
+        Ok(Compiled { policy, cases, warnings: found })
+    }
+
+    /// A digest of the documents it was compiled from, as 32 hexadecimal digits: the same for the same contents,
+    /// whatever the names and the order of the files.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The rule that a decision of *this* policy names. `None` only for a reference that another policy gave out.
+    #[must_use]
+    pub fn rule(&self, rule: RuleRef) -> Option<&Rule> {
+        self.rules.get(rule.0)
+    }
+
+    /// All rules of all policies, for pre-registering metrics.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleRef, &Rule)> {
+        self.rules.iter().enumerate().map(|(index, rule)| (RuleRef(index), rule))
+    }
+
+    /// The soonest moment after `now` (seconds since 1970) at which a rule ceases to be in force, so that connections
+    /// can be judged again on time.
+    #[must_use]
+    pub fn next_expiry(&self, now: i64) -> Option<i64> {
+        self.rules.iter().filter_map(|rule| rule.expires).filter(|end| *end > now).min()
+    }
+
+    /// Rules for `workload` that name `port` and match on HTTP: a mistake where the port's protocol is opaque TCP.
+    pub fn http_rules_on(&self, workload: &SpiffeId, port: u16) -> impl Iterator<Item = RuleRef> {
+        let rules = self.protections(workload).flat_map(|policy| policy.deny.iter().chain(&policy.allow));
+        rules.copied().filter(move |rule| {
+            self.matchers(*rule).is_some_and(|matchers| !matchers.request.is_empty() && matchers.name_port(port))
+        })
+    }
+
+    pub(crate) fn matchers(&self, rule: RuleRef) -> Option<&Matchers> {
+        self.matchers.get(rule.0)
+    }
+
+    /// The policies that protect a workload, in a fixed order.
+    pub(crate) fn protections(&self, workload: &SpiffeId) -> impl Iterator<Item = &Protection> {
+        let named = self.by_workload.get(workload).map(Vec::as_slice).unwrap_or_default();
+        let named = named.iter().filter_map(|index| self.policies.get(*index));
+        let others = self.everywhere.iter().filter_map(|index| self.policies.get(*index));
+        named.chain(others.filter(|policy| policy.scope.protects(workload, &self.sets)))
+    }
+
+    fn add(&mut self, mut policy: PolicyRules) {
+        let index = self.policies.len();
+        match policy.target.as_ref().and_then(|target| names(target, &self.sets)) {
+            None => self.everywhere.push(index),
+            Some(workloads) => {
+                let in_scope = workloads.into_iter().filter(|workload| policy.protects(workload, &self.sets));
+                for workload in in_scope.collect::<Vec<_>>() {
+                    self.by_workload.entry(workload).or_default().push(index);
+                }
+            }
+        }
+        let (mut deny, mut allow) = (Vec::new(), Vec::new());
+        for Lowered { rule, matchers } in std::mem::take(&mut policy.rules) {
+            let reference = RuleRef(self.rules.len());
+            match rule.effect {
+                Effect::Deny => deny.push(reference),
+                Effect::Allow => allow.push(reference),
+            }
+            self.rules.push(rule);
+            self.matchers.push(matchers);
+        }
+        self.policies.push(Protection { scope: policy, deny, allow });
+    }
+}
+
+impl Protection {
+    pub(crate) fn mode(&self) -> Mode {
+        self.scope.mode
+    }
+}
+
+/// All identities of a target, if it has no pattern.
+fn names(target: &Identities, sets: &[IdentitySet]) -> Option<Vec<SpiffeId>> {
+    let members = target.sets.iter().filter_map(|set| sets.get(set.0)).map(|set| &set.members);
+    let mut all = Vec::new();
+    for identities in std::iter::once(target).chain(members) {
+        if !identities.patterns.is_empty() {
+            return None;
+        }
+        all.extend(identities.exact.iter().cloned());
+    }
+    all.sort_unstable();
+    all.dedup();
+    Some(all)
+}
+
+/// The first 16 bytes of SHA-256 over the sorted digests of the files.
+fn revision(files: &[File<'_>]) -> String {
+    let mut digests: Vec<_> = files.iter().map(|file| Sha256::digest(file.bytes)).collect();
+    digests.sort_unstable();
+    let mut all = Sha256::new();
+    for digest in digests {
+        all.update(digest);
+    }
+    all.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,198 @@
+//! The one form every policy language is lowered to, and what its matchers mean.
+//!
+//! A rule is a list of matchers that must all hold, those on the connection apart from those on the request, because a
+//! connection is decided before there is a request. Each matcher can be turned into its `not…` twin.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use spiffe::SpiffeId;
+
+use crate::identity::{IdentityPattern, in_namespace};
+use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern};
+use crate::path::PathPattern;
+
+/// One policy: which workloads it protects, and its rules.
+#[derive(Debug)]
+pub(crate) struct PolicyRules {
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) mode: Mode,
+    /// Absent: every workload.
+    pub(crate) target: Option<Identities>,
+    pub(crate) rules: Vec<Lowered>,
+}
+
+/// A rule ready to be compiled.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    pub(crate) rule: Rule,
+    pub(crate) matchers: Matchers,
+}
+
+/// What is known of a rule apart from its matchers: what records, metrics and explanations show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The name of its policy.
+    pub policy: Arc<str>,
+    /// The namespace of its policy; without one the policy is for all.
+    pub namespace: Option<Arc<str>>,
+    /// Its own name, once in its policy.
+    pub name: Arc<str>,
+    /// Whether it allows or denies.
+    pub effect: Effect,
+    /// Whether its policy is enforced.
+    pub mode: Mode,
+    /// Where it is written.
+    pub origin: Origin,
+    /// The change it came with.
+    pub ticket: Option<Arc<str>>,
+    /// From this moment (seconds since 1970) on it is not in force.
+    pub expires: Option<i64>,
+}
+
+impl Rule {
+    /// Whether it counts at `now`, in seconds since 1970.
+    #[must_use]
+    pub fn in_force(&self, now: i64) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file as the caller named it.
+    pub file: Arc<str>,
+    /// The line, from one.
+    pub line: usize,
+    /// The column, from one.
+    pub column: usize,
+}
+
+impl fmt::Display for Origin {
+    /// `file:line`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What a rule does when it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Lets the request through, unless a rule denies it.
+    Allow,
+    /// Refuses the request, whatever else allows it.
+    Deny,
+}
+
+/// Whether a policy decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It decides.
+    Enforce,
+    /// It decides nothing; what it would have decided is told.
+    Audit,
+}
+
+impl Mode {
+    /// A fixed word for metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// All matchers of a rule; an empty list matches everything.
+#[derive(Debug, Default)]
+pub(crate) struct Matchers {
+    pub(crate) connection: Vec<Condition<ConnectionMatcher>>,
+    pub(crate) request: Vec<Condition<RequestMatcher>>,
+}
+
+/// A matcher or its `not…` twin.
+#[derive(Debug)]
+pub(crate) struct Condition<M> {
+    pub(crate) sense: Sense,
+    pub(crate) matcher: M,
+}
+
+/// Which way a matcher counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sense {
+    /// It must match.
+    Is,
+    /// It must not match.
+    IsNot,
+}
+
+/// A matcher that needs no request.
+#[derive(Debug)]
+pub(crate) enum ConnectionMatcher {
+    Caller(Identities),
+    Source(Vec<IpNet>),
+    Port(Vec<u16>),
+}
+
+/// A matcher on the request.
+#[derive(Debug)]
+pub(crate) enum RequestMatcher {
+    Host(Vec<HostPattern>),
+    Method(Vec<Box<str>>),
+    Path(Vec<PathPattern>),
+    Grpc(GrpcMatcher),
+    Header(HeaderMatcher),
+}
+
+/// Identities named one by one, by pattern, and through identity sets.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    /// Sorted, for binary search.
+    pub(crate) exact: Vec<SpiffeId>,
+    pub(crate) patterns: Vec<IdentityPattern>,
+    /// The sets it takes in; each is held once, however many rules name it.
+    pub(crate) sets: Vec<SetRef>,
+}
+
+/// An identity set by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SetRef(pub(crate) usize);
+
+/// The members of a set. Sets do not hold sets.
+#[derive(Debug, Default)]
+pub(crate) struct IdentitySet {
+    pub(crate) name: String,
+    pub(crate) members: Identities,
+}
+
+impl Identities {
+    pub(crate) fn new(all: Vec<IdentityPattern>, sets: Vec<SetRef>) -> Self {
+        let (mut exact, mut patterns) = (Vec::new(), Vec::new());
+        for one in all {
+            match one {
+                IdentityPattern::Exact(id) => exact.push(id),
+                IdentityPattern::Segments { .. } => patterns.push(one),
+            }
+        }
+        exact.sort_unstable();
+        exact.dedup();
+        Self { exact, patterns, sets }
+    }
+
+    pub(crate) fn contain(&self, id: &SpiffeId, sets: &[IdentitySet]) -> bool {
+        self.exact.binary_search(id).is_ok()
+            || self.patterns.iter().any(|pattern| pattern.matches(id))
+            || self.sets.iter().filter_map(|set| sets.get(set.0)).any(|set| set.members.contain(id, sets))
+    }
+}
+
+impl PolicyRules {
+    pub(crate) fn protects(&self, workload: &SpiffeId, sets: &[IdentitySet]) -> bool {
+        let in_scope = self.namespace.as_ref().is_none_or(|namespace| in_namespace(workload, namespace));
+        in_scope && self.target.as_ref().is_none_or(|target| target.contain(workload, sets))
+    }
+}

@@ -1,0 +1,55 @@
+//! Every file of `tests/corpus` is a policy with its cases; each case must pass and no file may have a finding.
+
+use std::path::Path;
+
+use portcullis_policy::{File, Policy, testing};
+
+#[test]
+fn every_case_of_the_corpus_passes() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut cases = 0;
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(&path).unwrap();
+        let compiled =
+            Policy::compile(&[File { name: &name, bytes: &bytes }]).unwrap_or_else(|found| panic!("{found}"));
+        assert!(compiled.warnings.is_empty(), "{}", compiled.warnings);
+        for outcome in testing::run(&compiled.policy, &compiled.cases, 0) {
+            let case = outcome.case;
+            assert!(outcome.passed, "{}: {}: {:?}: {}", case.origin, case.name, outcome.decided, outcome.reason);
+            cases += 1;
+        }
+    }
+    assert!(cases > 40, "only {cases} cases were found");
+}
+
+#[test]
+fn a_wrong_expectation_fails() {
+    let text = "apiVersion: policy.portcullis.dev/v1
+kind: AuthorizationPolicy
+metadata: {name: p}
+spec: {allow: [{name: r, to: {methods: [GET, HEAD]}}]}
+---
+apiVersion: policy.portcullis.dev/v1
+kind: PolicyTest
+metadata: {name: t}
+spec:
+  cases:
+    - {name: wrong decision, caller: spiffe://t/a, workload: spiffe://t/b, request: {port: 1, method: POST, path: /}, expect: allow}
+    - {name: wrong rule, caller: spiffe://t/a, workload: spiffe://t/b, request: {port: 1, method: GET, path: /}, expect: allow, rule: x}
+    - {name: refused path, caller: spiffe://t/a, workload: spiffe://t/b, request: {port: 1, method: GET, path: /%zz}, expect: allow}
+";
+    let compiled = Policy::compile(&[File { name: "a.yaml", bytes: text.as_bytes() }]).unwrap();
+    let outcomes = testing::run(&compiled.policy, &compiled.cases, 0);
+    let reasons: Vec<&str> = outcomes.iter().map(|outcome| outcome.reason.as_str()).collect();
+    assert!(outcomes.iter().all(|outcome| !outcome.passed));
+    assert_eq!(
+        reasons,
+        [
+            "no rule allows it; rule `r` of `p` failed only on method: POST is not GET or HEAD",
+            "rule `r` of `p` allows it",
+            "answered with 400: the path holds a bad escape",
+        ]
+    );
+}

@@ -1,0 +1,14 @@
+//! The policy crate through its public boundary: a corpus of documents that test themselves, decisions against an
+//! oracle written independently, and properties that no policy may break.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the allowance for tests in clippy.toml does not reach the helpers of an integration test"
+)]
+
+mod corpus;
+mod decisions;
+mod oracle;
+mod properties;

@@ -1,0 +1,121 @@
+//! What must hold of every policy and every request.
+
+use proptest::prelude::*;
+
+use portcullis_policy::path::{EncodedSlash, Path};
+use portcullis_policy::{Admission, Connection, Decision, File, Policy, Request, Verdict};
+use spiffe::SpiffeId;
+
+use crate::oracle::{Facts, Model, Rule, allowed, allowed_opaque, facts, models};
+
+fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
+    // Named by their order, so that another order is also another file for each policy.
+    let named = models.into_iter().enumerate().map(|(index, model)| (format!("{index}.yaml"), model.document()));
+    let documents: Vec<(String, String)> = named.collect();
+    let files: Vec<File<'_>> = documents.iter().map(|(name, text)| File { name, bytes: text.as_bytes() }).collect();
+    Policy::compile(&files).unwrap_or_else(|found| panic!("{found}")).policy
+}
+
+fn ask<T>(facts: &Facts, ask: impl FnOnce(&Request<'_>, &[&str]) -> T) -> T {
+    let (caller, workload) = (SpiffeId::new(facts.caller).unwrap(), SpiffeId::new(facts.workload).unwrap());
+    let source = facts.source.parse().unwrap();
+    let connection = Connection { caller: &caller, workload: &workload, port: facts.port, source, now: facts.now };
+    let path = Path::normalise(facts.target.as_bytes(), EncodedSlash::Refuse).unwrap();
+    let headers: Vec<(String, String)> =
+        facts.headers.iter().map(|value| ("X-A".to_owned(), (*value).to_owned())).collect();
+    let readings: Vec<&str> = path.readings().into_iter().flatten().collect();
+    ask(&Request { connection, method: facts.method, host: facts.host, path: &path, headers: &headers }, &readings)
+}
+
+fn decide(policy: &Policy, facts: &Facts) -> Decision {
+    ask(facts, |request, _| policy.decide(request))
+}
+
+/// Who decided, by name: references of two policies cannot be compared.
+fn decider(policy: &Policy, verdict: Verdict) -> Option<(String, String)> {
+    let rule = policy.rule(verdict.rule()?)?;
+    Some((rule.policy.to_string(), rule.name.to_string()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn decisions_equal_the_oracle(models in models(), all in prop::collection::vec(facts(), 8)) {
+        let policy = compile(&models);
+        for facts in all {
+            let (decision, opaque, admission, readings) = ask(&facts, |request, readings| {
+                let opaque = policy.admit_opaque(&request.connection);
+                (policy.decide(request), opaque, policy.admit(&request.connection), readings.len())
+            });
+            let expected = readings > 0 && ask(&facts, |_, readings| allowed(&models, &facts, readings));
+            prop_assert_eq!(decision.verdict.is_allow(), expected, "{:?}", facts);
+            prop_assert_eq!(opaque.verdict.is_allow(), allowed_opaque(&models, &facts), "{:?}", facts);
+            match admission {
+                Admission::Allow(_) => prop_assert!(expected || readings == 0, "{:?}", facts),
+                Admission::Deny(_) => prop_assert!(!expected, "{:?}", facts),
+                Admission::PerRequest => {}
+            }
+            let explained = ask(&facts, |request, _| policy.explain(request));
+            prop_assert_eq!(explained.decision, decision);
+            if let Some(rule) = decision.verdict.rule() {
+                let candidate = explained.candidates.iter().find(|candidate| candidate.rule == rule);
+                prop_assert!(candidate.is_some_and(|candidate| candidate.misses.is_empty()), "{:?}", explained);
+            }
+        }
+    }
+
+    #[test]
+    fn a_deny_more_never_allows_more(models in models(), more in models(), all in prop::collection::vec(facts(), 8)) {
+        let denies = more.into_iter().map(|model| Model {
+            name: format!("more-{}", model.name),
+            rules: model.rules.into_iter().map(|rule| Rule { deny: true, ..rule }).collect(),
+            ..model
+        });
+        let with: Vec<Model> = models.iter().cloned().chain(denies).collect();
+        let (fewer, more) = (compile(&models), compile(&with));
+        for facts in all {
+            prop_assert!(decide(&fewer, &facts).verdict.is_allow() || !decide(&more, &facts).verdict.is_allow(), "{:?}", facts);
+        }
+    }
+
+    #[test]
+    fn an_allow_less_never_allows_more(models in models(), index in any::<prop::sample::Index>(), all in prop::collection::vec(facts(), 8)) {
+        let allows = |models: &[Model]| models.iter().flat_map(|model| &model.rules).filter(|rule| !rule.deny).count();
+        if allows(&models) == 0 {
+            return Ok(());
+        }
+        let mut left = index.index(allows(&models));
+        let mut without = models.clone();
+        for model in &mut without {
+            model.rules.retain(|rule| {
+                let gone = !rule.deny && left == 0;
+                left = if rule.deny { left } else { left.wrapping_sub(1) };
+                !gone
+            });
+        }
+        without.retain(|model| !model.rules.is_empty());
+        prop_assert_eq!(allows(&without) + 1, allows(&models));
+        let (with, without) = (compile(&models), compile(&without));
+        for facts in all {
+            prop_assert!(decide(&with, &facts).verdict.is_allow() || !decide(&without, &facts).verdict.is_allow(), "{:?}", facts);
+        }
+    }
+
+    #[test]
+    fn the_order_of_files_never_matters(models in models(), all in prop::collection::vec(facts(), 8)) {
+        let (forward, backward) = (compile(&models), compile(models.iter().rev()));
+        prop_assert_eq!(forward.revision(), backward.revision());
+        for facts in all {
+            let (a, b) = (decide(&forward, &facts), decide(&backward, &facts));
+            prop_assert_eq!(a.verdict.is_allow(), b.verdict.is_allow());
+            prop_assert_eq!(decider(&forward, a.verdict), decider(&backward, b.verdict));
+            prop_assert_eq!(a.audit.map(|audit| decider(&forward, audit)), b.audit.map(|audit| decider(&backward, audit)));
+        }
+    }
+}
+
+/// As many as the environment asks for; 500 policies with eight requests each take about a second.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
+}

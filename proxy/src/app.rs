@@ -1,0 +1,313 @@
+//! Puts one sidecar together, owns its threads, and takes it down again.
+//!
+//! The data path runs on the workers. Everything else (watchers, re-check, admin, health, metrics, shutdown) runs on one
+//! control thread, so that neither a slow disk nor a scraper can stall a request. Several sidecars may run in one process.
+
+mod accepting;
+mod recheck;
+mod shutdown;
+mod upkeep;
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use portcullis_certs_watcher::{Credentials, Event, Outcome, Pace, Sources, TrustSource, Watcher, system_clock};
+use rustls_pki_types::UnixTime;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use self::accepting::Accepting;
+pub use self::shutdown::Stop;
+use crate::config::{Config, Protocol};
+use crate::connections::Connections;
+use crate::drain::{Drain, Phase, Tasks};
+use crate::inbound::{self, Inbound};
+use crate::outbound::{self, Outbound};
+use crate::policy_store::{Loader, PolicySources};
+use crate::readiness::{self, PolicyNeed};
+use crate::sideband::{self, Audience, Pages};
+use crate::sidecar::Sidecar;
+use crate::telemetry::metrics::{Metrics, Reloaded};
+use crate::telemetry::repeated::Repeated;
+use crate::telemetry::spans::Spans;
+use crate::telemetry::{Telemetry, access_log};
+use crate::tls::Tls;
+use crate::workers::Workers;
+use crate::{admin, listen};
+
+/// A sidecar that runs.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Addresses,
+    stopper: Stopper,
+    control: JoinHandle<()>,
+    sidecar: Arc<Sidecar>,
+}
+
+/// Stops a sidecar. Cheap to clone; the sidecar stops by itself when the last one is gone.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    stop: Arc<watch::Sender<Stop>>,
+    tasks: Tasks,
+}
+
+impl Stopper {
+    /// Begins to stop; a graceful stop can still be turned into one at once.
+    pub fn stop(&self, stop: Stop) {
+        self.stop.send_modify(|current| *current = (*current).max(stop));
+    }
+
+    /// Resolves when every connection has ended.
+    pub async fn ended(&self) {
+        self.tasks.reached(Phase::Ended).await;
+    }
+}
+
+/// Where it listens; ports that were 0 in the configuration are the real ones here.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// In the order of the configuration.
+    pub inbound: Vec<SocketAddr>,
+    /// In the order of the configuration.
+    pub outbound: Vec<SocketAddr>,
+    /// JSON on loopback.
+    pub admin: SocketAddr,
+    /// `/metrics`.
+    pub metrics: SocketAddr,
+    /// `/livez` and `/readyz`.
+    pub health: SocketAddr,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The Prometheus exposition of its metrics.
+    pub fn metrics(&self) -> String {
+        self.sidecar.telemetry.metrics.render()
+    }
+
+    /// What keeps it from being ready; nothing when it is.
+    pub fn obstacles(&self) -> Vec<String> {
+        let need = if self.addresses.inbound.is_empty() { PolicyNeed::NotNeeded } else { PolicyNeed::Needed };
+        readiness::obstacles(&self.sidecar, need, UnixTime::now())
+    }
+
+    /// Stops it, from anywhere.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it has stopped. Something must have told it to.
+    pub fn wait(self) {
+        // A panic has been reported by the panic hook.
+        let _ = self.control.join();
+    }
+}
+
+/// What is bound before anything starts.
+struct Listeners {
+    inbound: Vec<StdListener>,
+    outbound: Vec<StdListener>,
+    admin: StdListener,
+    metrics: StdListener,
+    health: StdListener,
+}
+
+/// Starts a sidecar. Identity, trust and policy that are absent or broken do not keep it from starting, only from being
+/// ready.
+///
+/// # Errors
+/// When an address cannot be bound, the access log cannot be opened, or the system gives no threads.
+pub fn start(config: Config) -> anyhow::Result<Running> {
+    let listeners = Listeners::bind(&config)?;
+    let addresses = listeners.addresses()?;
+    let metrics = Arc::new(Metrics::new());
+    let (access_log, log_writer) = access_log::open(&config.logs.access, Arc::clone(&metrics))
+        .with_context(|| format!("the access log {:?} cannot be opened", config.logs.access))?;
+    let control =
+        Builder::new_current_thread().enable_all().build().context("no event queue for the control thread")?;
+    let drain = Drain::new();
+    let tasks = drain.tasks();
+
+    let (watcher, credentials) =
+        Watcher::new(sources(&config), Pace::default(), system_clock(), counting(Arc::clone(&metrics)));
+    let (loader, policy) = Loader::start(policy_sources(&config, &credentials), Arc::clone(&metrics));
+    let service =
+        credentials.snapshot().material.as_ref().map_or_else(|| "portcullis".to_owned(), |own| own.id().to_string());
+    let spans = Spans::start(config.tracing, &service, &tasks, control.handle())?;
+    let telemetry =
+        Arc::new(Telemetry { metrics: Arc::clone(&metrics), access_log, spans, repeated: Repeated::default() });
+    let limits = config.limits;
+    let sidecar = Arc::new(Sidecar {
+        timeouts: config.timeouts,
+        limits,
+        tls: Tls::new(credentials),
+        policy,
+        connections: Arc::new(Connections::new(
+            limits.connections,
+            limits.connections_per_identity,
+            Arc::clone(&metrics),
+        )),
+        handshakes: Semaphore::new(limits.handshakes),
+        doubt: Notify::new(),
+        telemetry,
+        tasks: tasks.clone(),
+    });
+    let workers = Workers::start(config.workers, &tasks).context("a worker thread cannot be started")?;
+    let need = if config.inbound.is_empty() { PolicyNeed::NotNeeded } else { PolicyNeed::Needed };
+
+    let handle = control.handle().clone();
+    let ended = tasks.clone();
+    tasks.spawn_on(&handle, watcher.run(async move { ended.reached(Phase::Ended).await }));
+    if need == PolicyNeed::Needed {
+        tasks.spawn_on(&handle, loader.run(tasks.clone()));
+    }
+    tasks.spawn_on(&handle, recheck::run(Arc::clone(&sidecar)));
+    tasks.spawn_on(&handle, upkeep::run(Arc::clone(&sidecar), need));
+    let config = Arc::new(config);
+    let _inside = handle.enter();
+    serve_sidebands(&listeners, &config, &sidecar, need)?;
+    let workers = Arc::new(workers);
+    accept_all(listeners, &config, &sidecar, &workers)?;
+
+    let (stop, stopped) = watch::channel(Stop::No);
+    let ending = shutdown::Ending { drain, sidecar: Arc::clone(&sidecar), workers, log_writer, stopped };
+    let thread = std::thread::Builder::new().name("control".to_owned());
+    let control = thread.spawn(move || run_control(control, ending)).context("the control thread cannot be started")?;
+    tracing::info!(
+        inbound = ?addresses.inbound, outbound = ?addresses.outbound, admin = %addresses.admin,
+        metrics = %addresses.metrics, health = %addresses.health, workers = config.workers, "portcullis is up"
+    );
+    let stopper = Stopper { stop: Arc::new(stop), tasks };
+    Ok(Running { addresses, stopper, control, sidecar })
+}
+
+fn run_control(control: Runtime, ending: shutdown::Ending) {
+    control.block_on(ending.run());
+    // Blocking name resolutions that nobody waits for any more must not hold the process.
+    control.shutdown_background();
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, listen::BindError> {
+        Ok(Self {
+            inbound: config.inbound.iter().map(|one| listen::bind("inbound", one.listen)).collect::<Result<_, _>>()?,
+            outbound: config
+                .outbound
+                .iter()
+                .map(|one| listen::bind("outbound", one.listen))
+                .collect::<Result<_, _>>()?,
+            admin: listen::bind("admin", config.admin)?,
+            metrics: listen::bind("metrics", config.metrics)?,
+            health: listen::bind("health", config.health)?,
+        })
+    }
+
+    fn addresses(&self) -> std::io::Result<Addresses> {
+        Ok(Addresses {
+            inbound: self.inbound.iter().map(StdListener::local_addr).collect::<Result<_, _>>()?,
+            outbound: self.outbound.iter().map(StdListener::local_addr).collect::<Result<_, _>>()?,
+            admin: self.admin.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            health: self.health.local_addr()?,
+        })
+    }
+}
+
+fn sources(config: &Config) -> Sources {
+    let source = |trust: &crate::config::TrustBundle| TrustSource {
+        trust_domain: trust.trust_domain.clone(),
+        bundle: trust.bundle.clone(),
+    };
+    Sources {
+        identity: config.identity.directory.clone(),
+        expected: config.identity.spiffe_id.clone(),
+        trust: config.trust.iter().map(source).collect(),
+    }
+}
+
+fn policy_sources(config: &Config, credentials: &Credentials) -> PolicySources {
+    let opaque = config.inbound.iter().filter(|inbound| inbound.protocol == Protocol::Tcp);
+    PolicySources {
+        directories: if config.inbound.is_empty() { Vec::new() } else { config.policy.clone() },
+        opaque_ports: opaque.map(|inbound| inbound.forward.port()).collect(),
+        credentials: credentials.clone(),
+    }
+}
+
+fn counting(metrics: Arc<Metrics>) -> portcullis_certs_watcher::snapshot::Observer {
+    Box::new(move |event: &Event| {
+        let kind = match event.subject.kind() {
+            "identity" => Reloaded::Identity,
+            _ => Reloaded::Trust,
+        };
+        match event.outcome {
+            Outcome::Published { generation } => {
+                metrics.reloaded(kind, "success");
+                metrics.generation(kind, generation);
+            }
+            Outcome::Refused { label } => metrics.reloaded(kind, label),
+        }
+    })
+}
+
+fn serve_sidebands(
+    listeners: &Listeners,
+    config: &Arc<Config>,
+    sidecar: &Arc<Sidecar>,
+    need: PolicyNeed,
+) -> anyhow::Result<()> {
+    let counted = Arc::clone(&sidecar.telemetry.metrics);
+    let metrics: Pages = Arc::new(move |path| match path {
+        "/metrics" => sideband::Document {
+            status: http::StatusCode::OK,
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            text: counted.render(),
+        },
+        _ => sideband::Document::not_found(),
+    });
+    let health = readiness::pages(Arc::clone(sidecar), need);
+    let admin = admin::pages(Arc::clone(config), Arc::clone(sidecar), need);
+    let servers = [
+        (&listeners.metrics, Audience::Anyone, metrics),
+        (&listeners.health, Audience::Anyone, health),
+        (&listeners.admin, Audience::Loopback, admin),
+    ];
+    for (listener, audience, pages) in servers {
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        let counted = Arc::clone(&sidecar.telemetry.metrics);
+        sidecar.tasks.spawn(sideband::serve(listener, audience, pages, counted, sidecar.tasks.clone()));
+    }
+    Ok(())
+}
+
+/// Starts accepting on every data-path listener.
+fn accept_all(
+    listeners: Listeners,
+    config: &Config,
+    sidecar: &Arc<Sidecar>,
+    workers: &Arc<Workers>,
+) -> anyhow::Result<()> {
+    for (listener, inbound) in listeners.inbound.into_iter().zip(&config.inbound) {
+        let parts: Vec<_> = workers.all().iter().map(|_| Inbound::new(Arc::clone(sidecar), inbound)).collect();
+        let pools = parts.iter().map(|part| part.pools().map(Arc::clone).to_vec()).collect();
+        upkeep::sweep_pools(pools, workers, &sidecar.tasks);
+        let accepting = Accepting { listener, until: Phase::Draining, workers: Arc::clone(workers), parts };
+        accepting.spawn(sidecar, inbound::serve)?;
+    }
+    for (listener, outbound) in listeners.outbound.into_iter().zip(&config.outbound) {
+        let count = workers.all().len();
+        let parts: Vec<_> = workers.all().iter().map(|_| Outbound::new(Arc::clone(sidecar), outbound, count)).collect();
+        let pools = parts.iter().map(|part| vec![Arc::clone(part.pool())]).collect();
+        upkeep::sweep_pools(pools, workers, &sidecar.tasks);
+        let accepting = Accepting { listener, until: Phase::Closing, workers: Arc::clone(workers), parts };
+        accepting.spawn(sidecar, outbound::serve)?;
+    }
+    Ok(())
+}

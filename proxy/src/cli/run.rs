@@ -1,0 +1,131 @@
+//! `portcullis run` and `portcullis validate`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use portcullis_policy::diagnostic::{Diagnostic, Severity};
+
+use crate::app::{self, Stop};
+use crate::config::{Checked, Config};
+use crate::telemetry::log::{self, Format};
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong; every mistake has been listed.
+    #[error("`{}` has {mistakes} mistake{}", file.display(), if *.mistakes == 1 { "" } else { "s" })]
+    Configuration {
+        /// The file.
+        file: PathBuf,
+        /// How many mistakes.
+        mistakes: usize,
+    },
+    /// The configuration cannot be read.
+    #[error("`{}` cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The sidecar could not start.
+    #[error(transparent)]
+    Start(#[from] anyhow::Error),
+}
+
+impl RunError {
+    /// 64 (EX_USAGE) for a wrong configuration, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration { .. } | Self::Unreadable { .. } => 64,
+            Self::Start(_) => 1,
+        }
+    }
+}
+
+/// Runs the sidecar until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the configuration is wrong or the sidecar cannot start.
+pub fn run(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
+    let config = read(args, messages)?;
+    log::install(config.logs.format, config.logs.level);
+    // Before anything else runs, so that no signal is missed.
+    let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let waiting = waiting.context("no event queue for signals")?;
+    let mut signals = waiting.block_on(async { Signals::listen() }).context("signals cannot be listened to")?;
+    let running = app::start(config)?;
+    let stopper = running.stopper();
+    waiting.block_on(async {
+        signals.next().await;
+        stopper.stop(Stop::Gracefully);
+        tokio::select! {
+            // Dropping the wait leaves the sidecar to end by itself, and its thread is waited for below.
+            () = stopper.ended() => {}
+            () = signals.next() => stopper.stop(Stop::AtOnce),
+        }
+    });
+    running.wait();
+    Ok(())
+}
+
+/// Checks the configuration without starting.
+///
+/// # Errors
+/// When it is wrong.
+pub fn validate(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
+    log::install(Format::Text, tracing::Level::WARN);
+    let config = read(args, messages)?;
+    let file = args.config.display();
+    let (inbound, outbound) = (config.inbound.len(), config.outbound.len());
+    let _ = writeln!(messages, "{file}: valid, {inbound} inbound and {outbound} outbound listeners");
+    Ok(())
+}
+
+fn read(args: &FileArgs, messages: &mut dyn Write) -> Result<Config, RunError> {
+    let file = args.config.clone();
+    let bytes = std::fs::read(&file).map_err(|source| RunError::Unreadable { file: file.clone(), source })?;
+    let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
+    let (config, found) = match Config::read(&file.display().to_string(), &bytes, endpoint.as_deref()) {
+        Ok(Checked { config, warnings }) => (Some(config), warnings),
+        Err(found) => (None, found),
+    };
+    for diagnostic in found.iter() {
+        // Standard error may be closed; the exit code says the rest.
+        let _ = write!(messages, "{diagnostic}");
+    }
+    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
+    config.ok_or_else(|| RunError::Configuration { file, mistakes: found.iter().filter(is_error).count() })
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            // Both only wake; a signal that comes meanwhile is kept for the next call.
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

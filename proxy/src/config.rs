@@ -1,0 +1,238 @@
+//! The configuration of one sidecar, checked: after [`Config::read`] nothing in it needs checking again.
+//!
+//! The file is read once; changing it takes a restart. What it points at (identity, trust, policy) is watched.
+
+mod read;
+mod show;
+mod values;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_policy::diagnostic::Diagnostics;
+use spiffe::{SpiffeId, TrustDomain};
+
+use crate::telemetry::access_log::Destination;
+use crate::telemetry::log::Format;
+use crate::telemetry::spans::SpanExport;
+
+/// Everything that the file says, with defaults where it says nothing.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our own certificate and key.
+    pub identity: Identity,
+    /// Whom we believe, by trust domain.
+    pub trust: Vec<TrustBundle>,
+    /// Directories with policy documents; empty when there is nothing inbound to decide on.
+    pub policy: Vec<PathBuf>,
+    /// Mesh to application.
+    pub inbound: Vec<Inbound>,
+    /// Application to mesh.
+    pub outbound: Vec<Outbound>,
+    /// Threads of the data path; `auto` is the cores that the cgroup gives.
+    pub workers: NonZeroUsize,
+    /// See [`Timeouts`].
+    pub timeouts: Timeouts,
+    /// See [`Limits`].
+    pub limits: Limits,
+    /// The admin listener, on loopback. Default `127.0.0.1:15000`.
+    pub admin: SocketAddr,
+    /// The metrics listener. Default `0.0.0.0:15020`.
+    pub metrics: SocketAddr,
+    /// The listener of `/livez` and `/readyz`. Default `0.0.0.0:15021`.
+    pub health: SocketAddr,
+    /// See [`Logs`].
+    pub logs: Logs,
+    /// Where spans go; nowhere by default.
+    pub tracing: Option<SpanExport>,
+}
+
+/// Where our own certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Holds `tls.crt` and `tls.key`: a cert-manager Secret volume.
+    pub directory: PathBuf,
+    /// Who we must be; without it whoever the first certificate says.
+    pub spiffe_id: Option<SpiffeId>,
+}
+
+/// The anchors of one trust domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustBundle {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// PEM or SPIFFE JSON, a file or a directory.
+    pub bundle: PathBuf,
+}
+
+/// What the application speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC, that is HTTP/2 with prior knowledge.
+    Grpc,
+    /// gRPC goes on as HTTP/2, the rest as HTTP/1.1.
+    Auto,
+    /// Opaque bytes.
+    Tcp,
+}
+
+/// One listener for the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where peers connect to.
+    pub listen: SocketAddr,
+    /// The application.
+    pub forward: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// One listener for the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// Where the application connects to, on loopback.
+    pub listen: SocketAddr,
+    /// `host:port` of the peer's sidecar.
+    pub connect: Arc<str>,
+    /// The port of `connect`.
+    pub port: u16,
+    /// What the application speaks.
+    pub protocol: Protocol,
+    /// Who may answer; never empty.
+    pub identities: Arc<[SpiffeId]>,
+}
+
+/// How long things may take; zero is off, where it is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A TLS handshake. Default 10 s, cannot be off.
+    pub handshake: Duration,
+    /// The head of a request, from its first byte. Default 10 s, cannot be off.
+    pub request_head: Duration,
+    /// From the request to the head of its response; does not bind gRPC. Default 5 min.
+    pub response_head: Duration,
+    /// A TCP connection to an upstream. Default 5 s, cannot be off.
+    pub connect: Duration,
+    /// An HTTP connection without requests. Default 5 min.
+    pub idle: Duration,
+    /// A pause of the sender in the middle of a request's body; does not bind gRPC. Default 1 min.
+    pub body_stall: Duration,
+    /// Opaque TCP and WebSocket on which nothing moves. Default 1 h.
+    pub tcp_idle: Duration,
+    /// An HTTP connection's life, give or take a tenth. Default 0.
+    pub max_age: Duration,
+    /// How long inbound listeners go on accepting after SIGTERM. Default 5 s.
+    pub lame_duck: Duration,
+    /// How long requests in flight may take to finish after that. Default 25 s.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            request_head: Duration::from_secs(10),
+            response_head: Duration::from_secs(300),
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(300),
+            body_stall: Duration::from_secs(60),
+            tcp_idle: Duration::from_secs(3600),
+            max_age: Duration::ZERO,
+            lame_duck: Duration::from_secs(5),
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+/// How much there may be; zero is off, where it is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in both directions. Default 16384.
+    pub connections: usize,
+    /// Inbound connections of one caller identity. Default 4096.
+    pub connections_per_identity: usize,
+    /// Inbound handshakes under way. Default 4096.
+    pub handshakes: usize,
+    /// Bytes of a message's head. Default 64 KiB, at least 8 KiB.
+    pub head_bytes: usize,
+    /// Fields of a message's head. Default 100.
+    pub head_fields: usize,
+    /// Bytes of a request's target. Default 16 KiB.
+    pub uri_bytes: usize,
+    /// HTTP/2 streams that a caller may have open on one connection. Default 100.
+    pub streams_per_connection: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16384,
+            connections_per_identity: 4096,
+            handshakes: 4096,
+            head_bytes: 64 << 10,
+            head_fields: 100,
+            uri_bytes: 16 << 10,
+            streams_per_connection: 100,
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// The access log. Default standard output.
+    pub access: Destination,
+    /// The form of the log on standard error. Default JSON.
+    pub format: Format,
+    /// The least severe level that is logged. Default info.
+    pub level: tracing::Level,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { access: Destination::Stdout, format: Format::Json, level: tracing::Level::INFO }
+    }
+}
+
+/// A configuration that was read, with what someone should look at.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings.
+    pub warnings: Diagnostics,
+}
+
+impl Config {
+    /// Reads the text of a configuration file called `name`. `OTEL_EXPORTER_OTLP_ENDPOINT` is passed in by the caller and
+    /// used where the file names no endpoint for spans.
+    ///
+    /// # Errors
+    /// Every mistake in the file, each with its place and what to do.
+    pub fn read(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
+        read::config(name, bytes, otlp_endpoint)
+    }
+}
+
+impl Protocol {
+    /// The word in the configuration.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::Auto => "auto",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

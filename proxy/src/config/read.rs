@@ -1,0 +1,471 @@
+//! From the file to the checked configuration, collecting every mistake.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_policy::diagnostic::{Codes, Diagnostics};
+use portcullis_policy::document::{Fields, Item, Reader, parse};
+use portcullis_policy::source::{File, Position, Source};
+use spiffe::{SpiffeId, TrustDomain};
+use tracing::Level;
+
+use super::values::{self, ValueError};
+use super::{Checked, Config, Identity, Inbound, Limits, Logs, Outbound, Protocol, Timeouts, TrustBundle};
+use crate::telemetry::access_log::Destination;
+use crate::telemetry::log::Format;
+use crate::telemetry::spans::SpanExport;
+
+pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
+    let source = match Source::read(File { name, bytes }, &CODES) {
+        Ok(source) => source,
+        Err(found) => {
+            let mut all = Diagnostics::default();
+            all.push(*found);
+            return Err(all);
+        }
+    };
+    let reader = Reader::new(&source, &CODES);
+    let documents = parse(&reader);
+    let config = match documents.as_slice() {
+        [one] => root(reader.item(one, "the configuration"), otlp_endpoint),
+        [] => {
+            let start = Position { line: 1, column: 1 };
+            reader.error(CODES.empty, start, "the file holds no configuration").help("see docs/configuration.md");
+            None
+        }
+        [_, second, ..] => {
+            reader.error(TOO_MANY, second.position, "the file holds more than one document").help("keep the first one");
+            None
+        }
+    };
+    let mut found = reader.into_diagnostics();
+    found.sort();
+    match config {
+        Some(config) if !found.has_errors() => Ok(Checked { config, warnings: found }),
+        _ => Err(found),
+    }
+}
+
+fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
+    let fields = item.fields(&ROOT)?;
+    for key in NOT_YET {
+        if let Some(item) = fields.optional(key) {
+            not_yet(item);
+        }
+    }
+    // Every part is read before any of them may end the reading, so that all mistakes are found.
+    let identity = fields.required("identity").and_then(identity);
+    let trust = fields.required("trust").and_then(trust);
+    let inbound = optional_list(&fields, "inbound", inbound);
+    let outbound = optional_list(&fields, "outbound", outbound);
+    let policy = fields.optional("policy").map(policy);
+    let workers = workers(fields.optional("workers"));
+    let timeouts = fields.optional("timeouts").map_or(Some(Timeouts::default()), timeouts);
+    let limits = fields.optional("limits").map_or(Some(Limits::default()), limits);
+    let admin = listener(&fields, "admin", ADMIN);
+    let metrics = listener(&fields, "metrics", METRICS);
+    let health = listener(&fields, "health", HEALTH);
+    let logs = fields.optional("logs").map_or(Some(Logs::default()), logs);
+    let tracing = tracing(fields.optional("tracing"), otlp_endpoint, item);
+    if let (Some(admin), Some(at)) = (admin, fields.optional("admin"))
+        && !admin.ip().is_loopback()
+    {
+        let reported = at.error(ADMIN_ELSEWHERE, "`admin` listens beyond loopback");
+        reported.help("it shows identities and connections, and anybody who can connect may read it: use 127.0.0.1");
+    }
+    if policy.is_none() && fields.optional("inbound").is_some() {
+        let reported = item.error(CODES.missing_key, "the configuration has `inbound` but no `policy`");
+        reported.help("add `policy: {directory: …}`; without a policy nothing may call the workload");
+    }
+    let (inbound, outbound) = (inbound?, outbound?);
+    if inbound.is_empty() && outbound.is_empty() {
+        item.error(NOTHING_TO_DO, "there is neither `inbound` nor `outbound`").help("add at least one listener");
+    }
+    let config = Config {
+        identity: identity?,
+        trust: trust?,
+        policy: policy.unwrap_or_else(|| Some(Vec::new()))?,
+        inbound,
+        outbound,
+        workers: workers?,
+        timeouts: timeouts?,
+        limits: limits?,
+        admin: admin?,
+        metrics: metrics?,
+        health: health?,
+        logs: logs?,
+        tracing: tracing?,
+    };
+    check_addresses(&config, item);
+    Some(config)
+}
+
+fn identity(item: Item<'_>) -> Option<Identity> {
+    let fields = item.fields(&["directory", "spiffeId"])?;
+    let directory = fields.required("directory").and_then(path);
+    let spiffe_id = match fields.optional("spiffeId") {
+        None => Some(None),
+        Some(item) => spiffe_id(item).map(Some),
+    };
+    Some(Identity { directory: directory?, spiffe_id: spiffe_id? })
+}
+
+fn trust(item: Item<'_>) -> Option<Vec<TrustBundle>> {
+    let bundles = item.each(|item| {
+        let fields = item.fields(&["trustDomain", "bundle", "crl"])?;
+        if let Some(crl) = fields.optional("crl") {
+            not_yet(crl);
+        }
+        let domain = fields.required("trustDomain");
+        let trust_domain = domain.and_then(|item| item.parsed(CODES.bad_value, TrustDomain::new).map(|td| (item, td)));
+        let bundle = fields.required("bundle").and_then(path);
+        Some((trust_domain?, bundle?))
+    })?;
+    let mut read: Vec<TrustBundle> = Vec::new();
+    for ((item, trust_domain), bundle) in bundles {
+        if read.iter().any(|other| other.trust_domain == trust_domain) {
+            let message = format!("the trust domain `{trust_domain}` is named twice");
+            item.error(TWICE, message).help("keep one entry; its bundle may be a directory of files");
+        }
+        read.push(TrustBundle { trust_domain, bundle });
+    }
+    Some(read)
+}
+
+fn policy(item: Item<'_>) -> Option<Vec<PathBuf>> {
+    let fields = item.fields(&["directory", "directories", "state", "defaultAction"])?;
+    for key in ["state", "defaultAction"] {
+        if let Some(item) = fields.optional(key) {
+            not_yet(item);
+        }
+    }
+    match (fields.optional("directory"), fields.optional("directories")) {
+        (Some(one), None) => Some(vec![path(one)?]),
+        (None, Some(several)) => several.each(path),
+        (Some(_), Some(_)) => {
+            let reported = item.error(TWICE, "`policy` has both `directory` and `directories`");
+            reported.help("keep one of them");
+            None
+        }
+        (None, None) => {
+            item.error(CODES.missing_key, "`policy` lacks the key `directory`").help("add `directory: …`");
+            None
+        }
+    }
+}
+
+fn inbound(item: Item<'_>) -> Option<Inbound> {
+    let fields = item.fields(&["listen", "forward", "protocol"])?;
+    let listen = fields.required("listen").and_then(address);
+    let forward = fields.required("forward").and_then(|item| {
+        let forward = address(item)?;
+        if forward.port() == 0 {
+            item.error(CODES.bad_value, "`forward` has the port 0").help("name the port of the application");
+        }
+        Some(forward)
+    });
+    let protocol = fields.required("protocol").and_then(protocol);
+    Some(Inbound { listen: listen?, forward: forward?, protocol: protocol? })
+}
+
+fn outbound(item: Item<'_>) -> Option<Outbound> {
+    let fields = item.fields(&["listen", "connect", "protocol", "identities"])?;
+    let listen = fields.required("listen").and_then(|item| {
+        let listen = address(item)?;
+        if !listen.ip().is_loopback() {
+            let reported = item.error(OUTBOUND_ELSEWHERE, "an outbound listener takes plaintext beyond loopback");
+            reported.help("whoever can connect to it calls with this workload's identity: use 127.0.0.1");
+        }
+        Some(listen)
+    });
+    let connect = fields.required("connect").and_then(|item| {
+        let port = item.parsed(CODES.bad_value, values::destination)?;
+        Some((Arc::from(item.string()?), port))
+    });
+    let protocol = fields.required("protocol").and_then(protocol);
+    let identities = fields.required("identities").and_then(|item| item.each(spiffe_id));
+    let (connect, port) = connect?;
+    Some(Outbound { listen: listen?, connect, port, protocol: protocol?, identities: identities?.into() })
+}
+
+fn timeouts(item: Item<'_>) -> Option<Timeouts> {
+    let fields = item.fields(&TIMEOUTS)?;
+    let default = Timeouts::default();
+    let read = |key, default| fields.optional(key).map_or(Some(default), duration);
+    // Without these a peer could hold what we gave it for ever.
+    let always = |key, default| {
+        let item = fields.optional(key);
+        let read = item.map_or(Some(default), duration)?;
+        if let (Duration::ZERO, Some(item)) = (read, item) {
+            item.error(CODES.bad_value, format!("`{key}` cannot be off")).help("give it a duration, such as 10s");
+        }
+        Some(read)
+    };
+    let timeouts = (
+        always("handshake", default.handshake),
+        always("requestHead", default.request_head),
+        read("responseHead", default.response_head),
+        always("connect", default.connect),
+        read("idle", default.idle),
+        read("bodyStall", default.body_stall),
+        read("tcpIdle", default.tcp_idle),
+        read("maxAge", default.max_age),
+        read("lameDuck", default.lame_duck),
+        read("drain", default.drain),
+    );
+    Some(Timeouts {
+        handshake: timeouts.0?,
+        request_head: timeouts.1?,
+        response_head: timeouts.2?,
+        connect: timeouts.3?,
+        idle: timeouts.4?,
+        body_stall: timeouts.5?,
+        tcp_idle: timeouts.6?,
+        max_age: timeouts.7?,
+        lame_duck: timeouts.8?,
+        drain: timeouts.9?,
+    })
+}
+
+fn limits(item: Item<'_>) -> Option<Limits> {
+    let fields = item.fields(&LIMITS)?;
+    let default = Limits::default();
+    for key in ["ratePerIdentity", "inFlightPerDestination"] {
+        if let Some(item) = fields.optional(key)
+            && item.integer(0..=u64::from(u32::MAX)).is_some_and(|limit| limit != 0)
+        {
+            not_yet(item);
+        }
+    }
+    let count = |key, default: usize, least: u64| {
+        let bounds = least..=10_000_000;
+        let read = |item: Item<'_>| item.integer(bounds).and_then(|count| usize::try_from(count).ok());
+        fields.optional(key).map_or(Some(default), read)
+    };
+    let bytes = |key, default: usize, least: usize| {
+        let read = |item: Item<'_>| {
+            let size =
+                item.text().map(values::size)?.map_err(|error| drop(item.error(CODES.bad_value, error.to_string())));
+            let size = size.ok()?;
+            if (least..=MOST_BYTES).contains(&size) {
+                return Some(size);
+            }
+            let message = format!("`{key}` is not within {least} to {MOST_BYTES} bytes");
+            drop(item.error(CODES.bad_value, message));
+            None
+        };
+        fields.optional(key).map_or(Some(default), read)
+    };
+    let counts = (
+        count("connections", default.connections, 0),
+        count("connectionsPerIdentity", default.connections_per_identity, 0),
+        count("handshakes", default.handshakes, 1),
+        bytes("headBytes", default.head_bytes, LEAST_HEAD),
+        count("headFields", default.head_fields, 1),
+        bytes("uriBytes", default.uri_bytes, 1),
+        count("streamsPerConnection", 100, 1),
+    );
+    Some(Limits {
+        connections: counts.0?,
+        connections_per_identity: counts.1?,
+        handshakes: counts.2?,
+        head_bytes: counts.3?,
+        head_fields: counts.4?,
+        uri_bytes: counts.5?,
+        streams_per_connection: u32::try_from(counts.6?).ok()?,
+    })
+}
+
+fn logs(item: Item<'_>) -> Option<Logs> {
+    let fields = item.fields(&["access", "format", "level"])?;
+    let default = Logs::default();
+    let access = fields.optional("access").map_or(Some(default.access), |item| {
+        // `off` is a boolean to readers of YAML 1.1; here it can only be meant as a word.
+        Some(match item.text()? {
+            "stdout" => Destination::Stdout,
+            "off" => Destination::Off,
+            path if path.starts_with('/') => Destination::File(path.into()),
+            _ => {
+                let reported = item.error(CODES.bad_value, "`access` names no destination");
+                reported.help("write stdout, off, or the absolute path of a file");
+                return None;
+            }
+        })
+    });
+    let formats = [("json", Format::Json), ("text", Format::Text)];
+    let format = fields.optional("format").map_or(Some(default.format), |item| item.choice(&formats));
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let level = fields.optional("level").map_or(Some(default.level), |item| item.choice(&levels));
+    Some(Logs { access: access?, format: format?, level: level? })
+}
+
+fn tracing(item: Option<Item<'_>>, environment: Option<&str>, root: Item<'_>) -> Option<Option<SpanExport>> {
+    let Some(item) = item else {
+        let Some(endpoint) = environment else { return Some(None) };
+        return match values::endpoint(endpoint) {
+            Ok(endpoint) => Some(Some(SpanExport { endpoint, sample_ratio: SAMPLE_RATIO })),
+            Err(error) => {
+                let reported = root.error(CODES.bad_value, format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"));
+                reported.help("send spans to a collector on this host, or through an outbound listener");
+                None
+            }
+        };
+    };
+    let fields = item.fields(&["endpoint", "sampleRatio"])?;
+    let endpoint = fields.required("endpoint").and_then(|item| item.parsed(CODES.bad_value, values::endpoint));
+    let sample_ratio = fields.optional("sampleRatio").map_or(Some(SAMPLE_RATIO), |item| {
+        values::share(item.text()?).map_err(|error| drop(item.error(CODES.bad_value, error.to_string()))).ok()
+    });
+    Some(Some(SpanExport { endpoint: endpoint?, sample_ratio: sample_ratio? }))
+}
+
+fn listener(fields: &Fields<'_>, key: &'static str, default: SocketAddr) -> Option<SocketAddr> {
+    let Some(item) = fields.optional(key) else { return Some(default) };
+    item.fields(&["listen"])?.required("listen").and_then(address)
+}
+
+fn workers(item: Option<Item<'_>>) -> Option<NonZeroUsize> {
+    let auto = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let Some(item) = item else { return Some(auto()) };
+    if item.text()? == "auto" {
+        return Some(auto());
+    }
+    let count = item.integer(1..=256)?;
+    usize::try_from(count).ok().and_then(NonZeroUsize::new)
+}
+
+/// Listeners that would take each other's connections, and forwards into ourselves.
+fn check_addresses(config: &Config, root: Item<'_>) {
+    let sidebands = [("admin", config.admin), ("metrics", config.metrics), ("health", config.health)];
+    let inbound = config.inbound.iter().map(|inbound| ("inbound", inbound.listen));
+    let outbound = config.outbound.iter().map(|outbound| ("outbound", outbound.listen));
+    let all: Vec<(&str, SocketAddr)> = inbound.chain(outbound).chain(sidebands).collect();
+    for (index, (name, address)) in all.iter().enumerate() {
+        let earlier = all.iter().take(index).find(|(_, other)| values::overlap(*address, *other));
+        if let Some((other, _)) = earlier {
+            let message = format!("`{name}` and `{other}` both listen on {address}");
+            root.error(TWICE, message).help("give each listener an address of its own");
+        }
+    }
+    for inbound in &config.inbound {
+        if let Some((name, _)) = all.iter().find(|(_, own)| values::overlap(inbound.forward, *own)) {
+            let message = format!("`forward: {}` leads back to our own `{name}` listener", inbound.forward);
+            root.error(LOOP, message).help("name the address of the application");
+        }
+    }
+}
+
+fn protocol(item: Item<'_>) -> Option<Protocol> {
+    let all = [Protocol::Http, Protocol::Http2, Protocol::Grpc, Protocol::Auto, Protocol::Tcp];
+    item.choice(&all.map(|protocol| (protocol.label(), protocol)))
+}
+
+fn optional_list<T>(
+    fields: &Fields<'_>,
+    key: &'static str,
+    convert: impl FnMut(Item<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    fields.optional(key).map_or(Some(Vec::new()), |item| item.each(convert))
+}
+
+fn path(item: Item<'_>) -> Option<PathBuf> {
+    item.string().map(PathBuf::from)
+}
+
+fn address(item: Item<'_>) -> Option<SocketAddr> {
+    item.parsed(CODES.bad_value, values::address)
+}
+
+fn duration(item: Item<'_>) -> Option<Duration> {
+    let read: Result<Duration, ValueError> = values::duration(item.text()?);
+    read.map_err(|error| drop(item.error(CODES.bad_value, error.to_string()))).ok()
+}
+
+fn spiffe_id(item: Item<'_>) -> Option<SpiffeId> {
+    let id = item.parsed(CODES.bad_value, |text| {
+        SpiffeId::new(text).map_err(|error| format!("`{text}` is no SPIFFE ID: {error}"))
+    })?;
+    if id.path().is_empty() {
+        let reported = item.error(CODES.bad_value, format!("`{id}` names a trust domain, not a workload"));
+        reported.help("add the path, such as /ns/NAMESPACE/sa/SERVICEACCOUNT");
+        return None;
+    }
+    Some(id)
+}
+
+fn not_yet(item: Item<'_>) {
+    let message = format!("`{}` is not supported by this version", item.name());
+    item.error(UNSUPPORTED, message).help("leave the key out: ignoring it in silence could weaken what you rely on");
+}
+
+const ROOT: [&str; 15] = [
+    "identity", "trust", "denyList", "policy", "inbound", "outbound", "capture", "workers", "timeouts", "limits",
+    "admin", "metrics", "health", "logs", "tracing",
+];
+const NOT_YET: [&str; 2] = ["denyList", "capture"];
+const TIMEOUTS: [&str; 10] = [
+    "handshake",
+    "requestHead",
+    "responseHead",
+    "connect",
+    "idle",
+    "bodyStall",
+    "tcpIdle",
+    "maxAge",
+    "lameDuck",
+    "drain",
+];
+const LIMITS: [&str; 9] = [
+    "connections",
+    "connectionsPerIdentity",
+    "handshakes",
+    "headBytes",
+    "headFields",
+    "uriBytes",
+    "streamsPerConnection",
+    "ratePerIdentity",
+    "inFlightPerDestination",
+];
+
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15000);
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 15020);
+const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 15021);
+/// One request in a hundred: enough to see, little enough to store.
+const SAMPLE_RATIO: f64 = 0.01;
+/// The HTTP library's smallest buffer for a head.
+const LEAST_HEAD: usize = 8 << 10;
+/// Heads are held in memory once for each request.
+const MOST_BYTES: usize = 1 << 20;
+
+const TOO_MANY: &str = "C015";
+const TWICE: &str = "C016";
+const LOOP: &str = "C017";
+const ADMIN_ELSEWHERE: &str = "C018";
+const OUTBOUND_ELSEWHERE: &str = "C019";
+const NOTHING_TO_DO: &str = "C020";
+const UNSUPPORTED: &str = "C021";
+static CODES: Codes = Codes {
+    encoding: "C001",
+    too_large: "C002",
+    hidden: "C003",
+    syntax: "C004",
+    too_deep: "C005",
+    refused_feature: "C006",
+    duplicate_key: "C007",
+    bad_key: "C008",
+    unknown_key: "C009",
+    missing_key: "C010",
+    wrong_kind: "C011",
+    empty: "C012",
+    ambiguous: "C013",
+    bad_value: "C014",
+};

@@ -1,0 +1,99 @@
+//! The configuration in force as JSON, with every default filled in, in the words of the configuration file.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Config, Limits, Timeouts};
+use crate::telemetry::access_log::Destination;
+
+impl Config {
+    /// For the admin page. Nothing in a configuration is secret: keys are named by directory only.
+    pub fn to_json(&self) -> Value {
+        let trust: Vec<Value> = self
+            .trust
+            .iter()
+            .map(|trust| json!({ "trustDomain": trust.trust_domain.to_string(), "bundle": trust.bundle }))
+            .collect();
+        let inbound: Vec<Value> = self
+            .inbound
+            .iter()
+            .map(|one| json!({ "listen": one.listen, "forward": one.forward, "protocol": one.protocol.label() }))
+            .collect();
+        let outbound: Vec<Value> = self
+            .outbound
+            .iter()
+            .map(|one| {
+                let identities: Vec<String> = one.identities.iter().map(ToString::to_string).collect();
+                json!({
+                    "listen": one.listen,
+                    "connect": &*one.connect,
+                    "protocol": one.protocol.label(),
+                    "identities": identities,
+                })
+            })
+            .collect();
+        let spiffe_id = self.identity.spiffe_id.as_ref().map(ToString::to_string);
+        let access = match &self.logs.access {
+            Destination::Stdout => json!("stdout"),
+            Destination::Off => json!("off"),
+            Destination::File(path) => json!(path),
+        };
+        json!({
+            "identity": { "directory": self.identity.directory, "spiffeId": spiffe_id },
+            "trust": trust,
+            "policy": { "directories": self.policy },
+            "inbound": inbound,
+            "outbound": outbound,
+            "workers": self.workers,
+            "timeouts": self.timeouts.to_json(),
+            "limits": self.limits.to_json(),
+            "admin": { "listen": self.admin },
+            "metrics": { "listen": self.metrics },
+            "health": { "listen": self.health },
+            "logs": { "access": access, "level": self.logs.level.as_str().to_ascii_lowercase() },
+            "tracing": self.tracing.map(|export| {
+                json!({ "endpoint": format!("http://{}", export.endpoint), "sampleRatio": export.sample_ratio })
+            }),
+        })
+    }
+}
+
+impl Timeouts {
+    fn to_json(self) -> Value {
+        json!({
+            "handshake": written(self.handshake),
+            "requestHead": written(self.request_head),
+            "responseHead": written(self.response_head),
+            "connect": written(self.connect),
+            "idle": written(self.idle),
+            "bodyStall": written(self.body_stall),
+            "tcpIdle": written(self.tcp_idle),
+            "maxAge": written(self.max_age),
+            "lameDuck": written(self.lame_duck),
+            "drain": written(self.drain),
+        })
+    }
+}
+
+impl Limits {
+    fn to_json(self) -> Value {
+        json!({
+            "connections": self.connections,
+            "connectionsPerIdentity": self.connections_per_identity,
+            "handshakes": self.handshakes,
+            "headBytes": self.head_bytes,
+            "headFields": self.head_fields,
+            "uriBytes": self.uri_bytes,
+            "streamsPerConnection": self.streams_per_connection,
+        })
+    }
+}
+
+fn written(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => "0".to_owned(),
+        millis if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
+        millis => format!("{millis}ms"),
+    }
+}

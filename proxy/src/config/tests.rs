@@ -1,0 +1,150 @@
+//! The reading of configuration files, through its one boundary: text in, configuration or mistakes out.
+
+use std::time::Duration;
+
+use super::*;
+
+const SMALLEST: &str = "
+identity: {directory: /id}
+trust:
+  - {trustDomain: prod.health.internal, bundle: /trust/prod.pem}
+policy: {directory: /policy}
+inbound:
+  - {listen: 127.0.0.1:8443, forward: 127.0.0.1:8080, protocol: http}
+";
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    let read = Config::read("portcullis.yaml", text.as_bytes(), None);
+    let rendered = |found: Diagnostics| {
+        let lines = found.iter().map(|d| format!("{}:{} {} {}", d.line, d.column, d.code, d.message));
+        lines.collect()
+    };
+    read.map(|checked| checked.config).map_err(rendered)
+}
+
+/// The smallest configuration with one line more.
+fn with(line: &str) -> String {
+    format!("{SMALLEST}{line}\n")
+}
+
+#[track_caller]
+fn check_mistakes(text: &str, expected: &[&str]) {
+    let found = read(text).expect_err("the configuration is wrong");
+    let matches = found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| f.contains(e));
+    assert!(matches, "expected {expected:#?}\nfound {found:#?}");
+}
+
+#[test]
+fn defaults_fill_what_is_not_said() {
+    let config = read(SMALLEST).unwrap();
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.admin, "127.0.0.1:15000".parse().unwrap());
+    assert_eq!(config.metrics, "0.0.0.0:15020".parse().unwrap());
+    assert_eq!(config.health, "0.0.0.0:15021".parse().unwrap());
+    assert_eq!(config.tracing, None);
+}
+
+#[test]
+fn everything_that_can_be_said_is_read() {
+    let text = with(
+        "outbound:
+  - {listen: 127.0.0.1:9001, connect: eligibility:8443, protocol: auto, identities: [spiffe://prod.health.internal/ns/e/sa/api]}
+workers: 3
+timeouts: {handshake: 1s, requestHead: 2s, responseHead: 0, connect: 250ms, idle: 1m, bodyStall: 0, tcpIdle: 2h, maxAge: 1h, lameDuck: 0, drain: 1s}
+limits: {connections: 0, connectionsPerIdentity: 1, handshakes: 2, headBytes: 16KiB, headFields: 50, uriBytes: 1024, streamsPerConnection: 7,
+         ratePerIdentity: 0, inFlightPerDestination: 0}
+admin: {listen: '[::1]:15000'}
+logs: {access: off, format: text, level: debug}
+tracing: {endpoint: 'http://localhost:4318/', sampleRatio: 0.5}",
+    );
+    let config = read(&text).unwrap();
+    let outbound = &config.outbound[0];
+    assert_eq!((&*outbound.connect, outbound.port, outbound.protocol), ("eligibility:8443", 8443, Protocol::Auto));
+    assert_eq!(config.workers.get(), 3);
+    assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+    assert_eq!(config.timeouts.tcp_idle, Duration::from_secs(7200));
+    assert_eq!((config.limits.head_bytes, config.limits.uri_bytes), (16384, 1024));
+    assert_eq!(config.logs.access, Destination::Off);
+    let export = config.tracing.unwrap();
+    assert_eq!((export.endpoint, export.sample_ratio), ("127.0.0.1:4318".parse().unwrap(), 0.5));
+}
+
+#[test]
+fn all_mistakes_are_listed_at_once_with_their_places() {
+    let text = "
+identiy: {directory: /id}
+trust: []
+inbound:
+  - {listen: 8443, forward: 127.0.0.1:8080, protocol: htpp}
+timeouts: {handshake: 0, idle: 5 minutes}
+limits: {headBytes: 1KiB}
+";
+    check_mistakes(
+        text,
+        &[
+            "2:1 C009 unknown key `identiy`",
+            "2:1 C010 `the configuration` lacks the key `identity`",
+            "2:1 C010 the configuration has `inbound` but no `policy`",
+            "3:8 C012 `trust` is an empty list",
+            "5:14 C013 `listen` must be a string",
+            "5:55 C014 `protocol` cannot be `htpp`",
+            "6:23 C014 `handshake` cannot be off",
+            "6:32 C014 `5 minutes` is no duration",
+            "7:21 C014 `headBytes` is not within",
+        ],
+    );
+}
+
+#[test]
+fn what_weakens_or_does_nothing_is_refused() {
+    let outbound = "outbound:\n  - {listen: 0.0.0.0:9001, connect: a:1, protocol: http, identities: [spiffe://p/a]}";
+    check_mistakes(&with(outbound), &["C019 an outbound listener takes plaintext beyond loopback"]);
+    check_mistakes(&with("admin: {listen: 0.0.0.0:15000}"), &["C018 `admin` listens beyond loopback"]);
+    check_mistakes(
+        &with("tracing: {endpoint: 'http://10.0.0.1:4318'}"),
+        &["C014 `http://10.0.0.1:4318` is not on loopback"],
+    );
+    check_mistakes(&with("capture: {inbound: 15006, outbound: 15001}"), &["C021 `capture` is not supported"]);
+    check_mistakes(&with("denyList: /deny.yaml"), &["C021 `denyList` is not supported"]);
+    check_mistakes(&with("limits: {ratePerIdentity: 5}"), &["C021 `ratePerIdentity` is not supported"]);
+    check_mistakes("identity: {directory: /id}\ntrust: [{trustDomain: a, bundle: /b}]", &["C020 there is neither"]);
+}
+
+#[test]
+fn listeners_must_not_take_each_others_connections() {
+    check_mistakes(&with("admin: {listen: 127.0.0.1:8443}"), &["C016 `admin` and `inbound` both listen"]);
+    check_mistakes(&with("health: {listen: 0.0.0.0:8443}"), &["C016 `health` and `inbound` both listen"]);
+    check_mistakes(
+        &with("metrics: {listen: 0.0.0.0:8080}"),
+        &["C017 `forward: 127.0.0.1:8080` leads back to our own `metrics`"],
+    );
+    assert!(read(&SMALLEST.replace(":8443", ":0")).is_ok(), "port 0 never collides");
+}
+
+#[test]
+fn identities_must_be_workloads() {
+    let outbound = |id: &str| {
+        with(&format!("outbound:\n  - {{listen: 127.0.0.1:9001, connect: a:1, protocol: http, identities: ['{id}']}}"))
+    };
+    check_mistakes(&outbound("spiffe://prod.health.internal"), &["names a trust domain, not a workload"]);
+    check_mistakes(&outbound("https://prod"), &["is no SPIFFE ID"]);
+    let twice = SMALLEST.replace("policy:", "  - {trustDomain: prod.health.internal, bundle: /b}\npolicy:");
+    check_mistakes(&twice, &["C016 the trust domain `prod.health.internal` is named twice"]);
+}
+
+#[test]
+fn the_environment_names_the_endpoint_for_spans_where_the_file_does_not() {
+    let read = |environment| Config::read("c", SMALLEST.as_bytes(), Some(environment));
+    let export = read("http://127.0.0.1:4318").unwrap().config.tracing.unwrap();
+    assert_eq!(export.endpoint, "127.0.0.1:4318".parse().unwrap());
+    assert!(read("http://collector:4318").is_err(), "beyond loopback it would be plaintext on the wire");
+}
+
+#[test]
+fn the_configuration_is_shown_in_its_own_words() {
+    let shown = read(SMALLEST).unwrap().to_json();
+    assert_eq!(shown["inbound"][0]["protocol"], "http");
+    assert_eq!(shown["timeouts"]["handshake"], "10s");
+    assert_eq!(shown["timeouts"]["maxAge"], "0");
+}

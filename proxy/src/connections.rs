@@ -1,0 +1,247 @@
+//! The registry of open connections, inbound and outbound: who, since when, under which generation.
+//!
+//! Everything that must reach a connection after it was admitted goes through here: the drain, the admin view, and the
+//! re-check when policy or trust change. An entry leaves when its guard is dropped, so the registry cannot leak.
+
+mod recheck;
+mod signal;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use portcullis_certs_watcher::Peer;
+use spiffe::SpiffeId;
+use tokio::sync::Notify;
+
+pub use self::recheck::{Grounds, Judge};
+pub use self::signal::{Level, Signal};
+use crate::telemetry::metrics::{Direction, Metrics};
+
+/// Generation numbers that a connection was admitted under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation {
+    /// Of our own certificate.
+    pub identity: u64,
+    /// Of the trust bundles.
+    pub trust: u64,
+    /// Of the policy; 0 outbound, where no policy is asked.
+    pub policy: u64,
+}
+
+/// What a connection is, for the record and for judging it again.
+#[derive(Debug)]
+pub struct Opened {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What runs over it: `tcp`, `http/1.1`, `h2`, `websocket`.
+    pub protocol: &'static str,
+    /// The verified peer: the caller inbound, the called workload outbound. `None` is our own application outbound.
+    pub peer: Option<Arc<Peer>>,
+    /// Where it came from, or what was connected to.
+    pub address: SocketAddr,
+    /// The application's port inbound; the destination's port outbound.
+    pub port: u16,
+    /// The identities that may answer, for a connection to a mesh peer.
+    pub expected: Option<Arc<[SpiffeId]>>,
+    /// What it was admitted under.
+    pub generation: Generation,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Entry {
+    /// Unique in this process.
+    pub id: u64,
+    /// What it is.
+    pub opened: Opened,
+    /// When it was entered.
+    pub since: SystemTime,
+    /// Tells the connection's task to end.
+    pub signal: Signal,
+}
+
+/// Keeps an entry in the registry for as long as it lives.
+#[derive(Debug)]
+pub struct Registered {
+    entry: Arc<Entry>,
+    connections: Arc<Connections>,
+}
+
+/// Why a new connection was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// `limits.connections` is reached.
+    #[error("`limits.connections` is reached")]
+    Connections,
+    /// `limits.connectionsPerIdentity` is reached for this peer.
+    #[error("`limits.connectionsPerIdentity` is reached for this caller")]
+    PerIdentity,
+}
+
+impl Full {
+    /// The fixed word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "too_many_connections",
+            Self::PerIdentity => "too_many_connections_of_identity",
+        }
+    }
+}
+
+/// The registry.
+#[derive(Debug)]
+pub struct Connections {
+    table: Mutex<Table>,
+    next_id: AtomicU64,
+    left: Notify,
+    limit: usize,
+    limit_per_identity: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<u64, Arc<Entry>>,
+    inbound: usize,
+    by_caller: HashMap<SpiffeId, usize>,
+}
+
+impl Connections {
+    /// An empty registry with the limits of the configuration; 0 is no limit.
+    pub fn new(limit: usize, limit_per_identity: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            table: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            left: Notify::new(),
+            limit,
+            limit_per_identity,
+            metrics,
+        }
+    }
+
+    /// Enters a connection.
+    ///
+    /// # Errors
+    /// When a limit is reached. Only inbound connections count against the limit of their caller.
+    pub fn enter(self: &Arc<Self>, opened: Opened) -> Result<Registered, Full> {
+        let direction = opened.direction;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry { id, opened, since: SystemTime::now(), signal: Signal::default() });
+        let mut table = self.lock();
+        if self.limit != 0 && table.open.len() >= self.limit {
+            return Err(Full::Connections);
+        }
+        if direction == Direction::Inbound {
+            if let Some(peer) = &entry.opened.peer {
+                let of_caller = table.by_caller.entry(peer.id.clone()).or_insert(0);
+                if self.limit_per_identity != 0 && *of_caller >= self.limit_per_identity {
+                    return Err(Full::PerIdentity);
+                }
+                *of_caller += 1;
+            }
+            table.inbound += 1;
+        }
+        table.open.insert(id, Arc::clone(&entry));
+        drop(table);
+        self.metrics.of(direction).connections.increment(1.0);
+        Ok(Registered { entry, connections: Arc::clone(self) })
+    }
+
+    /// The entries of this moment, oldest first.
+    pub fn snapshot(&self) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<_> = self.lock().open.values().cloned().collect();
+        entries.sort_unstable_by_key(|entry| entry.id);
+        entries
+    }
+
+    /// How many connections are open, of one direction.
+    pub fn count(&self, direction: Direction) -> usize {
+        let table = self.lock();
+        match direction {
+            Direction::Inbound => table.inbound,
+            Direction::Outbound => table.open.len() - table.inbound,
+        }
+    }
+
+    /// Raises the signal of every open connection of one direction.
+    pub fn signal(&self, direction: Direction, level: Level, cause: &'static str) {
+        for entry in self.snapshot() {
+            if entry.opened.direction == direction {
+                entry.signal.raise(level, cause);
+            }
+        }
+    }
+
+    /// Resolves once no connection of this direction is open.
+    pub async fn emptied(&self, direction: Direction) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            // Registered before the count is read, so that a connection ending in between is not missed.
+            left.as_mut().enable();
+            if self.count(direction) == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn leave(&self, entry: &Entry) {
+        let mut table = self.lock();
+        table.open.remove(&entry.id);
+        if entry.opened.direction == Direction::Inbound {
+            table.inbound -= 1;
+            if let Some(peer) = &entry.opened.peer
+                && let Some(of_caller) = table.by_caller.get_mut(&peer.id)
+            {
+                *of_caller -= 1;
+                if *of_caller == 0 {
+                    table.by_caller.remove(&peer.id);
+                }
+            }
+        }
+        drop(table);
+        self.metrics.of(entry.opened.direction).connections.decrement(1.0);
+        self.left.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing panics under this lock; should it, the table is still consistent enough to drain by.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    /// The entry.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.connections.leave(&self.entry);
+    }
+}
+
+impl Entry {
+    /// How long it has been open.
+    pub fn age(&self) -> std::time::Duration {
+        // The wall clock may have been set back meanwhile; the age is for people to read.
+        self.since.elapsed().unwrap_or_default()
+    }
+}
+
+/// The address without the port, which is what policy sees as the source.
+pub fn source_of(address: SocketAddr) -> IpAddr {
+    // A dual-stack listener shows IPv4 callers as ::ffff:a.b.c.d; policy authors write a.b.c.d.
+    address.ip().to_canonical()
+}
+
+/// A deadline `after` from now; `None` when that is switched off by zero.
+pub fn deadline(after: std::time::Duration) -> Option<Instant> {
+    if after.is_zero() { None } else { Instant::now().checked_add(after) }
+}

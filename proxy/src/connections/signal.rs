@@ -1,0 +1,83 @@
+//! How a connection's task is told to end: a level that only rises, and a cause.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
+
+/// How urgently a connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Tell the peer to go elsewhere: GOAWAY on HTTP/2, `connection: close` with the next response on HTTP/1.1. Idle
+    /// HTTP/1.1 connections and opaque TCP stay, because closing them could lose a request that is on its way.
+    Goodbye = 1,
+    /// Take nothing new: as `Goodbye`, and idle HTTP/1.1 connections close.
+    Finish = 2,
+    /// End now, whatever is in flight.
+    Cut = 3,
+}
+
+/// One per connection.
+#[derive(Debug, Default)]
+pub struct Signal {
+    level: AtomicU8,
+    cause: OnceLock<&'static str>,
+    raised: Notify,
+}
+
+impl Signal {
+    /// Raises the level; a lower one than was reached already changes nothing. The first cause stays.
+    pub fn raise(&self, level: Level, cause: &'static str) {
+        let _ = self.cause.set(cause);
+        if self.level.fetch_max(level as u8, Ordering::AcqRel) < level as u8 {
+            self.raised.notify_waiters();
+        }
+    }
+
+    /// Whether this level is reached.
+    pub fn is_at(&self, level: Level) -> bool {
+        self.level.load(Ordering::Acquire) >= level as u8
+    }
+
+    /// Why it was raised.
+    pub fn cause(&self) -> Option<&'static str> {
+        self.cause.get().copied()
+    }
+
+    /// Resolves once this level is reached.
+    pub async fn reached(&self, level: Level) {
+        loop {
+            let raised = self.raised.notified();
+            tokio::pin!(raised);
+            // Registered before the level is read, so that a rise in between is not missed.
+            raised.as_mut().enable();
+            if self.is_at(level) {
+                return;
+            }
+            raised.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn levels_rise_wake_and_never_fall() {
+        let signal = Arc::new(Signal::default());
+        let seen = Arc::clone(&signal);
+        let mut waiting = std::pin::pin!(seen.reached(Level::Finish));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        signal.raise(Level::Goodbye, "draining");
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        signal.raise(Level::Cut, "policy");
+        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
+        signal.raise(Level::Finish, "draining");
+        assert!(signal.is_at(Level::Cut));
+        assert_eq!(signal.cause(), Some("draining"));
+    }
+}

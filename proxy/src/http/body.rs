@@ -1,0 +1,205 @@
+//! Bodies on their way through: counted, never buffered, bounded in how long they may stall.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::exchange::Exchange;
+use crate::upstream::lease::Lease;
+
+/// A request body on its way upstream.
+#[derive(Debug)]
+pub struct RequestBody {
+    inner: Option<Incoming>,
+    received: Option<Arc<AtomicU64>>,
+    stall: Stall,
+}
+
+impl RequestBody {
+    /// No body at all.
+    pub fn empty() -> Self {
+        Self { inner: None, received: None, stall: Stall::unlimited() }
+    }
+
+    /// Passes `body` on, counts its bytes, and gives up when the sender pauses longer than `stall` (zero: never).
+    pub fn passing(body: Incoming, received: Arc<AtomicU64>, stall: Duration) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self { inner: Some(body), received: Some(received), stall: Stall::after(stall) }
+    }
+
+    /// Whether there is nothing to send, so that the request can be sent again.
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_none()
+    }
+}
+
+/// A body that cannot be carried on.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender broke off or broke the rules of its protocol.
+    #[error("the body broke off")]
+    Broken(#[source] hyper::Error),
+    /// The sender paused for longer than `timeouts.bodyStall`.
+    #[error("the body stalled")]
+    Stalled,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
+            ready!(this.stall.poll(cx));
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
+        };
+        this.stall.moved();
+        if let (Some(Ok(frame)), Some(received)) = (&frame, &this.received)
+            && let Some(data) = frame.data_ref()
+        {
+            received.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// A response body on its way downstream, with the record of its exchange, which is written when the body ends or is
+/// dropped, and the connection it comes from, which is given back when the body was read to its end.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    /// `None` for the 101 that opens a tunnel: there the tunnel holds the record.
+    exchange: Option<Box<Exchange>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Our own short answer.
+    Own(Option<Bytes>),
+    /// The upstream's.
+    Upstream { body: Incoming, lease: Option<Lease> },
+}
+
+impl ResponseBody {
+    /// An answer of our own.
+    pub fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
+        Self { source: Source::Own((!text.is_empty()).then_some(text)), exchange: Some(exchange) }
+    }
+
+    /// Nothing, and nothing to record.
+    pub fn none() -> Self {
+        Self { source: Source::Own(None), exchange: None }
+    }
+
+    /// The upstream's answer.
+    pub fn upstream(body: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
+        let mut lease = Some(lease);
+        if body.is_end_stream() {
+            give_back(&mut lease);
+        }
+        Self { source: Source::Upstream { body, lease }, exchange: Some(exchange) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
+            Source::Upstream { body, lease } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    give_back(lease);
+                }
+                frame
+            }
+        };
+        match (&frame, &mut this.exchange) {
+            (Some(Ok(frame)), Some(exchange)) => {
+                if let Some(data) = frame.data_ref() {
+                    exchange.sent(data.remaining() as u64);
+                }
+            }
+            (Some(Err(_)), Some(exchange)) => exchange.broke_off(),
+            (None, _) | (_, None) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.is_none(),
+            Source::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Source::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+fn give_back(lease: &mut Option<Lease>) {
+    if let Some(lease) = lease.take() {
+        lease.give_back();
+    }
+}
+
+/// A timer that is only armed while nothing comes: a body that flows pays nothing for it.
+#[derive(Debug)]
+struct Stall {
+    limit: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl Stall {
+    fn unlimited() -> Self {
+        Self::after(Duration::ZERO)
+    }
+
+    fn after(limit: Duration) -> Self {
+        Self { limit, waiting: None, armed: false }
+    }
+
+    fn moved(&mut self) {
+        self.armed = false;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.limit.is_zero() {
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !self.armed {
+            waiting.as_mut().reset(Instant::now() + limit);
+            self.armed = true;
+        }
+        waiting.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,195 @@
+//! The record of one request: opened when its head arrives, written when its response has ended or was given up.
+//!
+//! Whatever way a request ends, its exchange is dropped, and dropping it counts it, logs it and ends its span: nothing
+//! that was asked can go unrecorded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use http::{HeaderValue, Method, Request};
+use hyper::body::Incoming;
+
+use super::headers;
+use super::serve::Activity;
+use crate::policy_store::Verdict;
+use crate::tcp::Carried;
+use crate::telemetry::Telemetry;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::spans::{OpenSpan, Outcome};
+use crate::telemetry::trace_context::TraceContext;
+
+/// What is the same for every request of a connection.
+#[derive(Debug)]
+pub struct Parties {
+    /// Which way requests go.
+    pub direction: Direction,
+    /// `http/1.1` or `h2`.
+    pub protocol: &'static str,
+    /// The caller's SPIFFE ID.
+    pub caller: Option<Arc<str>>,
+    /// The called workload's SPIFFE ID, where it is known before the request is sent.
+    pub workload: Option<Arc<str>>,
+    /// The application's port inbound, the destination's outbound.
+    pub port: u16,
+    /// Requests of the connection.
+    pub activity: Activity,
+    /// Where it is all recorded.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// See the module.
+pub struct Exchange {
+    parties: Arc<Parties>,
+    time: SystemTime,
+    started: Instant,
+    method: Method,
+    received: Arc<AtomicU64>,
+    sent: u64,
+    /// Whether the caller speaks gRPC.
+    pub grpc: bool,
+    /// The host that was asked for.
+    pub host: Option<Box<str>>,
+    /// The path that is forwarded, without the query.
+    pub path: Box<str>,
+    /// The status that the caller gets.
+    pub status: Option<u16>,
+    /// What the policy said.
+    pub verdict: Option<Verdict>,
+    /// Why the sidecar answered itself, or why the exchange broke off.
+    pub reason: Option<&'static str>,
+    /// The address that was connected to.
+    pub upstream: Option<Arc<str>>,
+    /// The verified identity at that address.
+    pub answered_by: Option<Arc<str>>,
+    /// The request's `x-request-id`.
+    pub request_id: HeaderValue,
+    /// The trace it belongs to.
+    pub trace: TraceContext,
+    /// The span, if it is sampled.
+    span: Option<OpenSpan>,
+}
+
+impl Exchange {
+    /// Opens the record of a request that has just arrived. Its `x-request-id` is carried on or made; its trace context is
+    /// carried on, replaced by that of our own span if the request is sampled, or made.
+    pub fn open(parties: Arc<Parties>, request: &mut Request<Incoming>) -> Box<Self> {
+        parties.activity.begin();
+        let carried = headers::trace_context(request.headers());
+        let span = parties.telemetry.spans.begin(parties.direction, request.method().as_str(), carried);
+        let trace = span.as_ref().map(|span| span.context).or(carried);
+        Box::new(Self {
+            time: SystemTime::now(),
+            started: Instant::now(),
+            method: request.method().clone(),
+            received: Arc::default(),
+            sent: 0,
+            grpc: headers::is_grpc(request.headers()),
+            host: None,
+            path: Box::default(),
+            status: None,
+            verdict: None,
+            reason: None,
+            upstream: None,
+            answered_by: None,
+            request_id: headers::request_id(request.headers_mut()),
+            trace: trace.unwrap_or_else(TraceContext::generate),
+            span,
+            parties,
+        })
+    }
+
+    /// What is the same for the whole connection.
+    pub fn parties(&self) -> &Arc<Parties> {
+        &self.parties
+    }
+
+    /// Counts the bytes of the request's body.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
+    }
+
+    /// Counts bytes of the response's body.
+    pub fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// Counts the bytes of a tunnel.
+    pub fn carried(&mut self, carried: Carried) {
+        self.received.store(carried.up, Ordering::Relaxed);
+        self.sent = carried.down;
+    }
+
+    /// The upstream broke off in the middle of its response.
+    pub fn broke_off(&mut self) {
+        self.reason.get_or_insert("upstream_broke_off");
+    }
+
+    fn write_line(&self, took_us: u64) {
+        let parties = &*self.parties;
+        let rule = self.verdict.as_ref().and_then(Verdict::rule);
+        let trace_id = format!("{:032x}", self.trace.trace_id);
+        parties.telemetry.access_log.write(&Line {
+            time: self.time,
+            direction: parties.direction.label(),
+            protocol: if self.grpc { "grpc" } else { parties.protocol },
+            caller: parties.caller.as_deref(),
+            workload: self.workload(),
+            port: parties.port,
+            method: Some(self.method.as_str()),
+            host: self.host.as_deref(),
+            path: (!self.path.is_empty()).then_some(&*self.path),
+            status: self.status,
+            decision: self.verdict.as_ref().map(Verdict::label),
+            policy: rule.map(|rule| &*rule.policy),
+            rule: rule.map(|rule| &*rule.name),
+            reason: self.reason,
+            duration_us: took_us,
+            bytes_in: self.received.load(Ordering::Relaxed),
+            bytes_out: self.sent,
+            upstream: self.upstream.as_deref(),
+            trace_id: Some(&trace_id),
+            request_id: self.request_id.to_str().ok(),
+        });
+    }
+
+    fn workload(&self) -> Option<&str> {
+        self.answered_by.as_deref().or(self.parties.workload.as_deref())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        if self.status.is_none() {
+            self.reason.get_or_insert("caller_went_away");
+        }
+        let telemetry = &self.parties.telemetry;
+        let counted = telemetry.metrics.of(self.parties.direction);
+        counted.request(&telemetry.metrics, self.status.unwrap_or(CALLER_WENT_AWAY), took);
+        if telemetry.access_log.is_on() {
+            self.write_line(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(span) = self.span.take() {
+            span.end(Outcome {
+                status: self.status.unwrap_or(CALLER_WENT_AWAY),
+                caller: self.parties.caller.as_deref(),
+                workload: self.workload(),
+                path: &self.path,
+                reason: self.reason,
+            });
+        }
+        self.parties.activity.end();
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("method", &self.method).field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// nginx's number for a request whose caller left before the answer: no response carries it, metrics and spans do.
+const CALLER_WENT_AWAY: u16 = 499;

@@ -1,0 +1,245 @@
+//! Which headers pass: hop-by-hop fields and identity headers go, ours are set from what was verified.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use spiffe::SpiffeId;
+
+use crate::telemetry::trace_context::{TRACEPARENT, TraceContext};
+
+/// The verified identity of the caller, for the application.
+pub const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// Names a request across hops.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says to our own application why the sidecar answered in the upstream's place.
+pub const REASON: HeaderName = HeaderName::from_static("x-portcullis-reason");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Removes the fields that belong to one connection (RFC 9110 section 7.6.1), among them those that `Connection` lists.
+/// `TE: trailers` stays, because gRPC needs it; `Connection` cannot list away what the next hop relies on.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in connection_listed(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    if let Entry::Occupied(te) = headers.entry(TE)
+        && (te.get() != TRAILERS || te.iter().count() > 1)
+    {
+        let wants_trailers = te.iter().any(|value| {
+            value
+                .to_str()
+                .is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case(TRAILERS)))
+        });
+        te.remove_entry_mult();
+        if wants_trailers {
+            headers.insert(TE, HeaderValue::from_static(TRAILERS));
+        }
+    }
+}
+
+/// Removes every header by which a peer could pretend to an identity, in any spelling that a CGI-style application would
+/// read as the same name (`_` for `-`).
+pub fn strip_identity(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_identity) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The value of `x-forwarded-client-cert` for one verified peer: one element in Envoy's format, with `By` our own ID,
+/// `Hash` the SHA-256 of the peer's certificate and `URI` its SPIFFE ID. A SPIFFE ID holds no character that needs quotes.
+pub fn forwarded_client_cert(own: &SpiffeId, peer: &SpiffeId, fingerprint: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("By={own};Hash={fingerprint};URI={peer}")).ok()
+}
+
+/// The caller's `x-request-id` if it is fit to be logged and carried on, else a new one.
+pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let carried = headers.get(REQUEST_ID).filter(|value| {
+        (1..=REQUEST_ID_LIMIT).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    if let Some(carried) = carried {
+        return carried.clone();
+    }
+    let made = format!("{:032x}", fastrand::u128(..));
+    let made = HeaderValue::try_from(made).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    headers.insert(REQUEST_ID, made.clone());
+    made
+}
+
+/// Reads `traceparent`; more than one is none (Trace Context section 3.2.1: it must not be repeated).
+pub fn trace_context(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { TraceContext::parse(first.as_bytes()) }
+}
+
+/// Whether the request is a gRPC call: by content type, as the gRPC specification has it.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+fn connection_listed(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let listed = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    listed.filter(|name| !KEPT.contains(name)).collect()
+}
+
+fn is_identity(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // Every name of ours and of others that carries an identity starts with one of these letters.
+    if !name.starts_with(['x', 'c', 'l', 's']) {
+        return false;
+    }
+    let same = |known: &str| {
+        known.len() == name.len() && known.bytes().zip(name.bytes()).all(|(k, n)| k == n || (k == b'-' && n == b'_'))
+    };
+    IDENTITY.iter().any(|known| same(known))
+}
+
+/// Headers in which proxies tell applications who called: Envoy, RFC 9440, Linkerd, nginx as commonly configured, and ours.
+const IDENTITY: [&str; 11] = [
+    "x-forwarded-client-cert",
+    "x-forwarded-client-cert-chain",
+    "x-client-cert",
+    "x-ssl-client-cert",
+    "x-spiffe-id",
+    "client-cert",
+    "client-cert-chain",
+    "l5d-client-id",
+    "ssl-client-cert",
+    "x-portcullis-reason",
+    "x-portcullis-caller",
+];
+/// What `Connection` cannot list away: the next hop frames and routes by it, or it is set by us.
+const KEPT: [HeaderName; 6] =
+    [HOST, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, FORWARDED_CLIENT_CERT, HeaderName::from_static(TRACEPARENT)];
+const TRAILERS: &str = "trailers";
+/// Four times a UUID: enough for every scheme in use, little enough to log.
+const REQUEST_ID_LIMIT: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(rows: &[(&str, &str)]) -> HeaderMap {
+        rows.iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_that_connection_lists_go() {
+        let mut map = headers(&[
+            ("connection", "keep-alive, X-Hop"),
+            ("connection", "x-other"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-hop", "1"),
+            ("x-other", "1"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(names(&map), ["accept"]);
+    }
+
+    #[test]
+    fn connection_cannot_list_away_host_length_or_ours() {
+        let listed = "host, content-length, x-request-id, traceparent, x-forwarded-client-cert";
+        let mut map = headers(&[("connection", listed), ("host", "a"), ("content-length", "3"), ("x-request-id", "r")]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(names(&map), ["content-length", "host", "x-request-id"]);
+    }
+
+    #[test]
+    fn te_keeps_trailers_and_nothing_else() {
+        for (sent, kept) in
+            [("trailers", Some("trailers")), ("gzip", None), ("gzip, Trailers", Some("trailers")), ("", None)]
+        {
+            let mut map = headers(&[("te", sent)]);
+            strip_hop_by_hop(&mut map);
+            assert_eq!(map.get(TE).map(|value| value.to_str().unwrap()), kept, "{sent}");
+        }
+    }
+
+    #[test]
+    fn identity_headers_go_in_every_spelling() {
+        let mut map = headers(&[
+            ("X-Forwarded-Client-Cert", "URI=spiffe://prod/ns/a/sa/b"),
+            ("x_forwarded_client_cert", "1"),
+            ("x-forwarded_client-cert", "1"),
+            ("client-cert", "1"),
+            ("l5d-client-id", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("cookie", "a=b"),
+        ]);
+        strip_identity(&mut map);
+        assert_eq!(names(&map), ["cookie", "x-forwarded-for"]);
+    }
+
+    #[test]
+    fn a_request_id_is_carried_when_it_is_fit_and_replaced_when_not() {
+        let mut map = headers(&[("x-request-id", "abc-1")]);
+        assert_eq!(request_id(&mut map), "abc-1");
+        for unfit in ["", "has space", &"x".repeat(129)] {
+            let mut map = headers(&[("x-request-id", unfit)]);
+            let made = request_id(&mut map);
+            assert_eq!(made.len(), 32, "{unfit}");
+            assert_eq!(map.get(REQUEST_ID), Some(&made));
+        }
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;x=1", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", value)])), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn repeated_traceparent_is_none() {
+        let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(trace_context(&headers(&[("traceparent", value)])).is_some());
+        assert!(trace_context(&headers(&[("traceparent", value), ("traceparent", value)])).is_none());
+    }
+
+    #[test]
+    fn the_forwarded_identity_has_envoys_format() {
+        let own = SpiffeId::new("spiffe://prod/ns/eligibility/sa/api").unwrap();
+        let peer = SpiffeId::new("spiffe://prod/ns/claims/sa/adjudicator").unwrap();
+        assert_eq!(
+            forwarded_client_cert(&own, &peer, "ab12").unwrap(),
+            "By=spiffe://prod/ns/eligibility/sa/api;Hash=ab12;URI=spiffe://prod/ns/claims/sa/adjudicator"
+        );
+    }
+}

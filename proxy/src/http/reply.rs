@@ -1,0 +1,127 @@
+//! Answers that the sidecar gives in the upstream's place.
+//!
+//! A mesh peer learns the status and the request's ID, nothing else. Our own application also gets a reason in
+//! `x-portcullis-reason` and a line of text. A gRPC caller gets a gRPC status, since it does not read HTTP ones.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::exchange::Exchange;
+use super::headers::{REASON, REQUEST_ID};
+use super::serve::Answer;
+use crate::telemetry::metrics::Direction;
+use crate::upstream::send::Failed;
+
+/// Why the sidecar answers itself.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The status for an HTTP caller.
+    pub status: StatusCode,
+    /// The fixed word for metrics, log and `x-portcullis-reason`.
+    pub reason: &'static str,
+    /// What happened and what to do, for our own application.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A request that is malformed or that we do not carry.
+    pub fn bad_request(reason: &'static str, text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, reason, text: text.into() }
+    }
+}
+
+/// What the caller is told of a request that did not get through.
+pub fn of_failure(failed: Failed) -> Refusal {
+    match failed {
+        Failed::Malformed(refusal) => refusal,
+        Failed::Upstream(error) => {
+            tracing::debug!(error = error.chain(), "a request did not get through");
+            Refusal { status: error.status(), reason: error.label(), text: error.chain() }
+        }
+    }
+}
+
+/// Answers with `refusal` and records it.
+pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
+    let parties = exchange.parties();
+    let to_own_application = parties.direction == Direction::Outbound;
+    parties.telemetry.metrics.request_refused(parties.direction, refusal.reason);
+    exchange.reason = Some(refusal.reason);
+    let mut headers = HeaderMap::new();
+    headers.insert(REQUEST_ID, exchange.request_id.clone());
+    let mut text = Bytes::new();
+    if to_own_application {
+        headers.insert(REASON, HeaderValue::from_static(refusal.reason));
+    }
+    let status = if exchange.grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(refusal.status)));
+        if to_own_application && let Ok(message) = HeaderValue::try_from(percent_encoded(&refusal.text)) {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+        // gRPC's trailers-only response: the gRPC status stands in the head of a 200.
+        StatusCode::OK
+    } else {
+        if to_own_application {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            text = Bytes::from(format!("portcullis: {}\n", refusal.text));
+        }
+        refusal.status
+    };
+    // Metrics and log show what was meant, also where gRPC hides it in a 200.
+    exchange.status = Some(refusal.status.as_u16());
+    let mut answer = Response::new(ResponseBody::own(text, exchange));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// The gRPC status for an HTTP one, as gRPC's own mapping has it (grpc/doc/http-grpc-status-mapping.md), but for what the
+/// sidecar says more exactly: resource exhausted and deadline exceeded.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::BAD_REQUEST => 13,
+        StatusCode::UNAUTHORIZED => 16,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::NOT_FOUND => 12,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => 8,
+        StatusCode::GATEWAY_TIMEOUT => 4,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+        _ => 2,
+    }
+}
+
+/// `grpc-message` is percent-encoded but for printable ASCII (gRPC over HTTP/2, "Responses").
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+        encoded
+    })
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_callers_get_the_status_that_their_library_understands() {
+        for (status, code) in [(400, 13), (403, 7), (429, 8), (502, 14), (503, 14), (504, 4), (418, 2)] {
+            assert_eq!(grpc_status(StatusCode::from_u16(status).unwrap()), code, "{status}");
+        }
+    }
+
+    #[test]
+    fn grpc_messages_are_percent_encoded() {
+        assert_eq!(percent_encoded("50% of ü\n"), "50%25 of %C3%BC%0A");
+    }
+}

@@ -1,0 +1,377 @@
+//! Runs the server side of one HTTP connection: what it accepts, how long it waits, and how it ends.
+//!
+//! The HTTP library parses and frames. Deadlines are kept here instead of there, because the library's own timer for
+//! heads also runs while a kept-alive connection is idle, and costs an allocation for each request.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::body::ResponseBody;
+use crate::connections::{Entry, Level};
+use crate::drain::Tasks;
+use crate::tls::handshake::Negotiated;
+
+/// How much a downstream connection may send and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// `timeouts.requestHead`.
+    pub head: Duration,
+    /// `timeouts.idle`.
+    pub idle: Duration,
+    /// `timeouts.maxAge`.
+    pub max_age: Duration,
+    /// `limits.headBytes`.
+    pub head_bytes: usize,
+    /// `limits.headFields`.
+    pub head_fields: usize,
+    /// `limits.streamsPerConnection`.
+    pub streams: u32,
+}
+
+/// Requests under way on one connection, and how many there have been.
+#[derive(Debug, Default)]
+pub struct Activity {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Activity {
+    /// Counts a request in.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request out, when its response has ended.
+    pub fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed))
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer closed it, or it was drained.
+    Closed,
+    /// A deadline of ours passed: `request_head_timeout` or `idle_timeout`.
+    TimedOut(&'static str),
+    /// The registry asked for it.
+    Cut,
+    /// The peer broke the rules or the connection broke.
+    Broken(hyper::Error),
+}
+
+/// Serves one connection until it ends. The entry's signal makes it say goodbye, finish, or end at once.
+pub async fn serve<Io, S>(
+    stream: Io,
+    protocol: Negotiated,
+    service: S,
+    bounds: Bounds,
+    activity: &Activity,
+    entry: &Entry,
+    tasks: Tasks,
+) -> Ended
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = ResponseBody, Error = std::convert::Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let read = Arc::new(AtomicU64::new(0));
+    let io = TokioIo::new(Metered { inner: stream, read: Arc::clone(&read) });
+    let pace = Pace::new(bounds, protocol, activity, &read);
+    match protocol {
+        Negotiated::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                .max_headers(bounds.head_fields)
+                .max_buf_size(bounds.head_bytes.max(SMALLEST_BUFFER))
+                .auto_date_header(false)
+                .half_close(true);
+            let connection = builder.serve_connection(io, service).with_upgrades();
+            supervise(connection, http1::UpgradeableConnection::graceful_shutdown, Level::Finish, pace, entry).await
+        }
+        Negotiated::Http2 => {
+            let mut builder = http2::Builder::new(TaskExecutor::new(tasks));
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(bounds.streams)
+                .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_BUFFER)
+                .auto_date_header(false)
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT);
+            let connection = builder.serve_connection(io, service);
+            supervise(connection, http2::Connection::graceful_shutdown, Level::Goodbye, pace, entry).await
+        }
+    }
+}
+
+async fn supervise<C>(
+    connection: C,
+    shut_down: impl Fn(Pin<&mut C>),
+    shut_down_at: Level,
+    mut pace: Pace<'_>,
+    entry: &Entry,
+) -> Ended
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut going = false;
+    loop {
+        let next_level = if going { Level::Cut } else { shut_down_at };
+        tokio::select! {
+            biased;
+            // Dropped half-way only when the connection is to end now.
+            ended = std::future::poll_fn(|cx| pace.poll(connection.as_mut(), cx)) => match ended {
+                Paced::Ended(Ok(())) => return Ended::Closed,
+                Paced::Ended(Err(error)) => return Ended::Broken(error),
+                Paced::TimedOut(label) => return Ended::TimedOut(label),
+                Paced::Old => {
+                    shut_down(connection.as_mut());
+                    going = true;
+                }
+            },
+            // Nothing is lost when this one is dropped: the level stays.
+            () = entry.signal.reached(next_level) => {
+                if next_level == Level::Cut {
+                    return Ended::Cut;
+                }
+                shut_down(connection.as_mut());
+                going = true;
+            }
+        }
+    }
+}
+
+/// Keeps the deadlines of a connection. Its timer is moved only when a deadline draws nearer than the one it is set to,
+/// so that a busy connection does not touch it.
+struct Pace<'a> {
+    bounds: Bounds,
+    protocol: Negotiated,
+    activity: &'a Activity,
+    read: &'a AtomicU64,
+    state: Waiting,
+    seen: (u64, u64),
+    read_when_idle: u64,
+    deadline: Option<Instant>,
+    old_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// Nothing: at least one request is under way.
+    Busy,
+    /// A request of which nothing has come yet.
+    Idle,
+    /// The rest of a head that has begun to come.
+    Head,
+}
+
+enum Paced {
+    Ended(hyper::Result<()>),
+    TimedOut(&'static str),
+    Old,
+}
+
+impl<'a> Pace<'a> {
+    fn new(bounds: Bounds, protocol: Negotiated, activity: &'a Activity, read: &'a AtomicU64) -> Self {
+        let now = Instant::now();
+        // A tenth either way, so that the connections of a fleet that started together do not end together.
+        let max_age = bounds.max_age.mul_f64(fastrand::f64().mul_add(0.2, 0.9));
+        let old_at = (!max_age.is_zero()).then(|| now + max_age);
+        let mut pace = Self {
+            bounds,
+            protocol,
+            activity,
+            read,
+            state: Waiting::Idle,
+            seen: (0, 0),
+            read_when_idle: 0,
+            deadline: None,
+            old_at,
+            timer: Box::pin(tokio::time::sleep(FAR)),
+        };
+        pace.wait_for(Waiting::Idle, now);
+        pace
+    }
+
+    fn poll<C>(&mut self, connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<Paced>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        if let Poll::Ready(ended) = connection.poll(cx) {
+            return Poll::Ready(Paced::Ended(ended));
+        }
+        self.observe();
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.old_at.is_some_and(|at| at <= now) {
+                self.old_at = None;
+                return Poll::Ready(Paced::Old);
+            }
+            if self.deadline.is_some_and(|at| at <= now) {
+                return Poll::Ready(Paced::TimedOut(match self.state {
+                    Waiting::Head => "request_head_timeout",
+                    Waiting::Idle | Waiting::Busy => "idle_timeout",
+                }));
+            }
+            let next = self.next().unwrap_or(now + FAR);
+            self.timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    fn observe(&mut self) {
+        let seen = self.activity.counts();
+        let busy = seen.0 != seen.1;
+        let state = if busy {
+            Waiting::Busy
+        } else if self.protocol == Negotiated::Http1 && self.has_begun(seen) {
+            Waiting::Head
+        } else {
+            Waiting::Idle
+        };
+        // A request that came and went between two looks begins a new wait as well.
+        if state != self.state || seen != self.seen {
+            self.seen = seen;
+            self.wait_for(state, Instant::now());
+        }
+    }
+
+    fn has_begun(&self, seen: (u64, u64)) -> bool {
+        seen == self.seen && self.state != Waiting::Busy && self.read.load(Ordering::Relaxed) > self.read_when_idle
+    }
+
+    fn wait_for(&mut self, state: Waiting, now: Instant) {
+        self.state = state;
+        let limit = match state {
+            Waiting::Busy => Duration::ZERO,
+            Waiting::Idle => {
+                self.read_when_idle = self.read.load(Ordering::Relaxed);
+                self.bounds.idle
+            }
+            Waiting::Head => self.bounds.head,
+        };
+        self.deadline = (!limit.is_zero()).then(|| now + limit);
+        if let Some(next) = self.next()
+            && next < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match (self.deadline, self.old_at) {
+            (Some(deadline), Some(old_at)) => Some(deadline.min(old_at)),
+            (deadline, old_at) => deadline.or(old_at),
+        }
+    }
+}
+
+/// Counts what is read, to tell an idle connection from one whose head has begun to come.
+struct Metered<Io> {
+    inner: Io,
+    read: Arc<AtomicU64>,
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Metered<Io> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Metered<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Lets the HTTP library spawn its streams as tracked tasks.
+#[derive(Clone, Debug)]
+pub struct TaskExecutor {
+    tasks: Tasks,
+}
+
+impl TaskExecutor {
+    /// Spawns through `tasks`.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { tasks }
+    }
+}
+
+impl<F> Executor<F> for TaskExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.tasks.spawn(async move {
+            future.await;
+        });
+    }
+}
+
+/// A service in the form that both directions have: a request in, a response out, never an error.
+pub type Answer = Response<ResponseBody>;
+/// What a connection's service is given.
+pub type Asked = Request<Incoming>;
+
+/// As for the connections that we open, see `upstream/pool.rs`.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What one slow reader can make us hold of a response.
+const SEND_BUFFER: usize = 256 << 10;
+/// Finds a peer that is gone without a word while its streams are open.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The HTTP library takes no less.
+const SMALLEST_BUFFER: usize = 8192;
+/// The timer's place while there is no deadline.
+const FAR: Duration = Duration::from_secs(86_400);

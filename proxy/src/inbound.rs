@@ -1,0 +1,441 @@
+//! Mesh to application: the way of a connection, and of each request on it, from top to bottom.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{CONNECTION, COOKIE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use portcullis_certs_watcher::{Material, Peer};
+use portcullis_policy::path::{EncodedSlash, Path};
+use portcullis_policy::{HeaderValues, Request as Asking};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::{self, Protocol};
+use crate::connections::{Generation, Level, Opened, Registered, source_of};
+use crate::drain::Phase;
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::exchange::{Exchange, Parties};
+use crate::http::headers::{self, FORWARDED_CLIENT_CERT};
+use crate::http::reply::{self, Refusal};
+use crate::http::serve::{self, Answer, Ended};
+use crate::http::target;
+use crate::http::upgrade;
+use crate::policy_store::{self, Loaded, Verdict};
+use crate::sidecar::Sidecar;
+use crate::tcp;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::repeated::Say;
+use crate::telemetry::trace_context::TRACEPARENT;
+use crate::tls::Alpn;
+use crate::tls::handshake::{self, HandshakeError, Negotiated, Secured};
+use crate::upstream::dial::{Target, ToApplication};
+use crate::upstream::pool::{Pool, Route, Shape};
+use crate::upstream::send::{self, Carriage, Outgoing};
+
+/// One inbound listener, as one worker sees it.
+#[derive(Debug)]
+pub struct Inbound {
+    sidecar: Arc<Sidecar>,
+    protocol: Protocol,
+    /// The application's port: what policy knows as the port.
+    port: u16,
+    application: ToApplication,
+    http1: Arc<Pool>,
+    http2: Arc<Pool>,
+}
+
+/// One HTTP connection, for the requests on it.
+#[derive(Debug)]
+struct HttpConnection {
+    inbound: Arc<Inbound>,
+    parties: Arc<Parties>,
+    registered: Registered,
+    peer: Arc<Peer>,
+    own: Arc<Material>,
+    source: IpAddr,
+    forwarded: Option<HeaderValue>,
+}
+
+impl Inbound {
+    /// The listener's part on one worker, with pools of its own.
+    pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound) -> Arc<Self> {
+        let application =
+            ToApplication { target: Target(config.forward.to_string().into()), connect: sidecar.timeouts.connect };
+        let shape =
+            Shape { shared: APPLICATION_SHARED, idle: sidecar.timeouts.idle, head_bytes: sidecar.limits.head_bytes };
+        let pool = |route| Pool::new(route, shape, sidecar.tasks.clone());
+        Arc::new(Self {
+            protocol: config.protocol,
+            port: config.forward.port(),
+            http1: pool(Route::ApplicationHttp1(application.clone())),
+            http2: pool(Route::ApplicationHttp2(application.clone())),
+            application,
+            sidecar,
+        })
+    }
+
+    /// The pools to sweep now and then.
+    pub fn pools(&self) -> [&Arc<Pool>; 2] {
+        [&self.http1, &self.http2]
+    }
+}
+
+/// Serves one connection from accept to close.
+pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
+    let sidecar = Arc::clone(&inbound.sidecar);
+
+    // 1. Who is it? A verified SPIFFE identity, or no connection.
+    let secured = match shake_hands(&inbound, stream).await {
+        Ok(secured) => secured,
+        Err(error) => return refused(&sidecar, from, &error),
+    };
+
+    // 2. Is there a policy at all? Without one nothing is carried.
+    let Some(policy) = sidecar.policy.current() else {
+        return closed(&sidecar, from, &secured.peer, "no_policy_loaded");
+    };
+
+    // 3. From here on drain and re-check can reach it.
+    let generation = Generation { policy: policy.number, ..secured.generation };
+    let opened = Opened {
+        direction: Direction::Inbound,
+        protocol: protocol_label(inbound.protocol, secured.protocol),
+        peer: Some(Arc::clone(&secured.peer)),
+        address: from,
+        port: inbound.port,
+        expected: None,
+        generation,
+    };
+    let registered = match sidecar.connections.enter(opened) {
+        Ok(registered) => registered,
+        Err(full) => return closed(&sidecar, from, &secured.peer, full.label()),
+    };
+    sidecar.doubt_if_outdated(generation);
+    if sidecar.tasks.phase() >= Phase::LameDuck {
+        registered.entry().signal.raise(Level::Goodbye, "draining");
+    }
+
+    // 4. Carry it. Opaque TCP is decided here, HTTP per request: its caller always gets an answer.
+    match inbound.protocol {
+        Protocol::Tcp => carry_tcp(&inbound, secured, from, registered, &policy).await,
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Auto => {
+            carry_http(inbound, secured, from, registered).await;
+        }
+    }
+}
+
+async fn shake_hands(inbound: &Inbound, stream: TcpStream) -> Result<Secured<TlsStream<TcpStream>>, HandshakeError> {
+    let sidecar = &inbound.sidecar;
+    let counted = sidecar.telemetry.metrics.of(Direction::Inbound);
+    let _permit = sidecar.handshakes.try_acquire().map_err(|_| HandshakeError::TooMany)?;
+    stream.set_nodelay(true).map_err(HandshakeError::Closed)?;
+    let alpn = if inbound.protocol == Protocol::Tcp { Alpn::Opaque } else { Alpn::Http };
+    counted.handshakes_in_flight.increment(1.0);
+    let outcome = handshake::accept(&sidecar.tls, stream, alpn, sidecar.timeouts.handshake).await;
+    counted.handshakes_in_flight.decrement(1.0);
+    if let Ok(secured) = &outcome {
+        counted.handshakes_ok.increment(1);
+        counted.handshake_seconds.record(secured.took.as_secs_f64());
+    }
+    outcome
+}
+
+async fn carry_tcp(
+    inbound: &Inbound,
+    secured: Secured<TlsStream<TcpStream>>,
+    from: SocketAddr,
+    registered: Registered,
+    policy: &Arc<Loaded>,
+) {
+    let sidecar = &inbound.sidecar;
+    let (time, started) = (SystemTime::now(), Instant::now());
+    let connection = policy_store::connection(&secured.peer.id, secured.own.id(), inbound.port, source_of(from));
+    let verdict = policy.decide_opaque(&connection);
+    let mut record = TcpRecord { time, started, carried: tcp::Carried::default(), reason: None, upstream: None };
+    if verdict.is_allow() {
+        match inbound.application.dial().await {
+            Ok((application, address)) => {
+                record.upstream = Some(address.to_string());
+                let signal = &registered.entry().signal;
+                let (carried, ended) = tcp::carry(secured.stream, application, sidecar.timeouts.tcp_idle, signal).await;
+                record.carried = carried;
+                record.reason = match ended {
+                    tcp::Ended::Closed => None,
+                    tcp::Ended::Idle => Some("idle_timeout"),
+                    tcp::Ended::Cut => signal.cause(),
+                    tcp::Ended::Broken(_) => Some("broken"),
+                };
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "the application cannot be reached");
+                record.reason = Some(error.label());
+            }
+        }
+    } else {
+        record.reason = verdict.denial();
+        sidecar.telemetry.metrics.connection_closed(Direction::Inbound, "policy");
+    }
+    record.write(inbound, &secured.peer, &secured.own, &verdict);
+}
+
+async fn carry_http(
+    inbound: Arc<Inbound>,
+    secured: Secured<TlsStream<TcpStream>>,
+    from: SocketAddr,
+    registered: Registered,
+) {
+    let sidecar = Arc::clone(&inbound.sidecar);
+    let Secured { stream, peer, protocol, own, .. } = secured;
+    let parties = Arc::new(Parties {
+        direction: Direction::Inbound,
+        protocol: match protocol {
+            Negotiated::Http2 => "h2",
+            Negotiated::Http1 => "http/1.1",
+        },
+        caller: Some(peer.id.to_string().into()),
+        workload: Some(own.id().to_string().into()),
+        port: inbound.port,
+        activity: serve::Activity::default(),
+        telemetry: Arc::clone(&sidecar.telemetry),
+    });
+    let entry = Arc::clone(registered.entry());
+    let forwarded = headers::forwarded_client_cert(own.id(), &peer.id, &peer.fingerprint.to_string());
+    let source = source_of(from);
+    let connection =
+        Arc::new(HttpConnection { inbound, parties: Arc::clone(&parties), registered, peer, own, source, forwarded });
+    let service = service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, Infallible>(answer(&connection, request).await) }
+    });
+    let tasks = sidecar.tasks.clone();
+    let ended = serve::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
+    match ended {
+        Ended::Closed => {}
+        Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Inbound, label),
+        Ended::Cut => {
+            let cause = entry.signal.cause().unwrap_or("cut");
+            sidecar.telemetry.metrics.connection_closed(Direction::Inbound, cause);
+        }
+        Ended::Broken(error) => {
+            tracing::debug!(%from, error = crate::error_chain(&error), "an inbound HTTP connection broke");
+        }
+    }
+}
+
+/// Answers one request.
+async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>) -> Answer {
+    // 1. On record before anything can go wrong with it.
+    let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
+
+    match forward(connection, request, &mut exchange).await {
+        Ok(upgrade::Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(upgrade::Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
+        Err(refusal) => reply::refuse(exchange, &refusal),
+    }
+}
+
+/// From the head of a request to the head of its response.
+async fn forward(
+    connection: &Arc<HttpConnection>,
+    mut request: Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<upgrade::Forwarded, Refusal> {
+    let inbound = &*connection.inbound;
+    let sidecar = &*inbound.sidecar;
+
+    // 2. Within bounds, and of one mind about what it asks for.
+    let raw = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?.to_owned();
+    target::bounded(request.headers(), sidecar.limits.head_fields)?;
+    let host = target::host(request.uri(), request.headers(), request.version())?;
+    let asked = upgrade::Asked::take(&mut request);
+
+    // 3. What the application will not see must not be decided on either.
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::strip_identity(request.headers_mut());
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
+
+    // 4. May it? Decided on the path that is forwarded.
+    let path = Path::normalise(raw.as_bytes(), EncodedSlash::Refuse)
+        .map_err(|error| Refusal::bad_request(error.label(), error.to_string()))?;
+    exchange.path = path.as_str().into();
+    let verdict = decide(connection, &request, &host, &path)?;
+    exchange.host = Some(host);
+    let denied = verdict.denial();
+    exchange.verdict = Some(verdict);
+    if let Some(reason) = denied {
+        return Err(Refusal { status: StatusCode::FORBIDDEN, reason, text: "denied by policy".to_owned() });
+    }
+
+    // 5. The request as the application gets it.
+    let pool = match inbound.protocol {
+        Protocol::Http2 | Protocol::Grpc => &inbound.http2,
+        Protocol::Auto if exchange.grpc => &inbound.http2,
+        Protocol::Http | Protocol::Auto | Protocol::Tcp => &inbound.http1,
+    };
+    // HTTP/2 has no upgrades of this kind.
+    let asked = asked.filter(|_| Arc::ptr_eq(pool, &inbound.http1));
+    let (mut head, body) = request.into_parts();
+    let path_and_query = PathAndQuery::try_from(path.target().as_ref());
+    let path_and_query = path_and_query.map_err(|_| Refusal::bad_request("bad_target", "the target is malformed"))?;
+    // HTTP/1.0 may name no host; the application gets its own address then.
+    let host = exchange.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&inbound.application.target.0).into();
+    if let Some(forwarded) = &connection.forwarded {
+        head.headers.insert(FORWARDED_CLIENT_CERT, forwarded.clone());
+    }
+    head.headers.insert(TRACEPARENT, exchange.trace.header());
+
+    // 6. To the application.
+    let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
+    let body = RequestBody::passing(body, exchange.received(), stall);
+    let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
+    let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
+    let sent = send::send(pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
+    let sent = sent.map_err(reply::of_failure)?;
+    exchange.upstream = Some(Arc::clone(&sent.lease.link().address));
+    upgrade::sort(asked, sent)
+}
+
+fn decide(
+    connection: &HttpConnection,
+    request: &Request<Incoming>,
+    host: &str,
+    path: &Path<'_>,
+) -> Result<Verdict, Refusal> {
+    // A policy once in force is never withdrawn; should it be absent, nothing is allowed.
+    let policy = connection.inbound.sidecar.policy.current().ok_or_else(|| Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        reason: "no_policy_loaded",
+        text: "no policy is loaded".to_owned(),
+    })?;
+    let asking = Asking {
+        connection: policy_store::connection(
+            &connection.peer.id,
+            connection.own.id(),
+            connection.inbound.port,
+            connection.source,
+        ),
+        method: request.method().as_str(),
+        host,
+        path,
+        headers: &Fields(request.headers()),
+    };
+    Ok(policy.decide(&asking))
+}
+
+/// Passes the application's response on.
+fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
+    let (mut head, body) = sent.response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    if connection.parties.protocol == "http/1.1" && connection.registered.entry().signal.is_at(Level::Goodbye) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.status = Some(head.status.as_u16());
+    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
+}
+
+/// Passes the application's 101 on and joins the two halves.
+fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
+    let sidecar = &connection.inbound.sidecar;
+    let entry = connection.registered.entry();
+    let opened = Opened {
+        direction: Direction::Inbound,
+        protocol: "websocket",
+        peer: Some(Arc::clone(&connection.peer)),
+        address: entry.opened.address,
+        port: connection.inbound.port,
+        expected: None,
+        generation: entry.opened.generation,
+    };
+    let tunnel = upgrade::Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
+    tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
+}
+
+/// HTTP/2 may split `Cookie` into crumbs; an HTTP/1.1 application expects one field (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let rest = crumbs.map(HeaderValue::as_bytes);
+    let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Lets policy look at header fields without copying them.
+struct Fields<'a>(&'a HeaderMap);
+
+impl HeaderValues for Fields<'_> {
+    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for value in self.0.get_all(name) {
+            visit(value.as_bytes());
+        }
+    }
+}
+
+/// What the access log says of an opaque TCP connection.
+struct TcpRecord {
+    time: SystemTime,
+    started: Instant,
+    carried: tcp::Carried,
+    reason: Option<&'static str>,
+    upstream: Option<String>,
+}
+
+impl TcpRecord {
+    fn write(&self, inbound: &Inbound, peer: &Peer, own: &Material, verdict: &Verdict) {
+        let rule = verdict.rule();
+        inbound.sidecar.telemetry.access_log.write(&Line {
+            decision: Some(verdict.label()),
+            policy: rule.map(|rule| &*rule.policy),
+            rule: rule.map(|rule| &*rule.name),
+            reason: self.reason,
+            upstream: self.upstream.as_deref(),
+            caller: Some(&peer.id.to_string()),
+            workload: Some(&own.id().to_string()),
+            ..Line::tcp(Direction::Inbound, inbound.port, self.time, self.started.elapsed(), self.carried)
+        });
+    }
+}
+
+fn refused(sidecar: &Sidecar, from: SocketAddr, error: &HandshakeError) {
+    let label = error.label();
+    sidecar.telemetry.metrics.handshake_refused(Direction::Inbound, label);
+    let chain = crate::error_chain(error);
+    match sidecar.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+        Say::Aloud { left_out } => {
+            tracing::warn!(%from, reason = label, error = chain, left_out, "an inbound connection was refused");
+        }
+        Say::Quietly => tracing::debug!(%from, reason = label, error = chain, "an inbound connection was refused"),
+    }
+}
+
+fn closed(sidecar: &Sidecar, from: SocketAddr, peer: &Peer, label: &'static str) {
+    sidecar.telemetry.metrics.connection_closed(Direction::Inbound, label);
+    match sidecar.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+        Say::Aloud { left_out } => {
+            tracing::warn!(%from, peer = %peer.id, reason = label, left_out, "an inbound connection was closed");
+        }
+        Say::Quietly => tracing::debug!(%from, peer = %peer.id, reason = label, "an inbound connection was closed"),
+    }
+}
+
+fn protocol_label(protocol: Protocol, negotiated: Negotiated) -> &'static str {
+    match (protocol, negotiated) {
+        (Protocol::Tcp, _) => "tcp",
+        (_, Negotiated::Http2) => "h2",
+        (_, Negotiated::Http1) => "http/1.1",
+    }
+}
+
+/// The application is one process on this host: connections do not spread over anything, two keep head-of-line blocking
+/// on one of them from stopping everything.
+const APPLICATION_SHARED: usize = 2;

@@ -1,0 +1,285 @@
+//! Application to mesh: the way of a connection, and of each request on it, from top to bottom.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::CONNECTION;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use spiffe::SpiffeId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::config::{self, Protocol};
+use crate::connections::{Generation, Level, Opened, Registered};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::exchange::{Exchange, Parties};
+use crate::http::headers;
+use crate::http::preface;
+use crate::http::reply::{self, Refusal};
+use crate::http::serve::{self, Answer, Ended};
+use crate::http::target;
+use crate::http::upgrade;
+use crate::sidecar::Sidecar;
+use crate::tcp;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::trace_context::TRACEPARENT;
+use crate::tls::Alpn;
+use crate::tls::handshake::Negotiated;
+use crate::upstream::dial::{Target, ToPeer};
+use crate::upstream::pool::{Pool, Route, Shape};
+use crate::upstream::send::{self, Carriage, Outgoing};
+
+/// One outbound listener, as one worker sees it.
+#[derive(Debug)]
+pub struct Outbound {
+    sidecar: Arc<Sidecar>,
+    protocol: Protocol,
+    port: u16,
+    peer: ToPeer,
+    pool: Arc<Pool>,
+}
+
+/// One HTTP connection of our application, for the requests on it.
+#[derive(Debug)]
+struct HttpConnection {
+    outbound: Arc<Outbound>,
+    parties: Arc<Parties>,
+    registered: Registered,
+}
+
+impl Outbound {
+    /// The listener's part on one of `workers` workers, with a pool of its own.
+    pub fn new(sidecar: Arc<Sidecar>, config: &config::Outbound, workers: usize) -> Arc<Self> {
+        let peer = ToPeer {
+            target: Target(Arc::clone(&config.connect)),
+            expected: Arc::clone(&config.identities),
+            tls: sidecar.tls.clone(),
+            connect: sidecar.timeouts.connect,
+            handshake: sidecar.timeouts.handshake,
+            connections: Arc::clone(&sidecar.connections),
+            metrics: Arc::clone(&sidecar.telemetry.metrics),
+        };
+        let shape = Shape {
+            shared: PEER_SHARED.div_ceil(workers.max(1)),
+            idle: sidecar.timeouts.idle,
+            head_bytes: sidecar.limits.head_bytes,
+        };
+        let pool = Pool::new(Route::Peer(peer.clone()), shape, sidecar.tasks.clone());
+        Arc::new(Self { protocol: config.protocol, port: config.port, peer, pool, sidecar })
+    }
+
+    /// The pool to sweep now and then.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    fn own_identity(&self) -> Option<SpiffeId> {
+        self.sidecar.tls.credentials().snapshot().material.as_ref().map(|own| own.id().clone())
+    }
+}
+
+/// Serves one connection of our application from accept to close.
+pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr) {
+    let sidecar = Arc::clone(&outbound.sidecar);
+
+    // 1. From here on drain can reach it.
+    let opened = Opened {
+        direction: Direction::Outbound,
+        protocol: if outbound.protocol == Protocol::Tcp { "tcp" } else { "http" },
+        peer: None,
+        address: from,
+        port: outbound.port,
+        expected: None,
+        generation: Generation::default(),
+    };
+    let registered = match sidecar.connections.enter(opened) {
+        Ok(registered) => registered,
+        Err(full) => return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, full.label()),
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%from, %error, "an outbound connection broke");
+        return;
+    }
+
+    // 2. Carry it. Opaque TCP connects to its peer now, HTTP for each request.
+    match outbound.protocol {
+        Protocol::Tcp => carry_tcp(&outbound, stream, &registered).await,
+        Protocol::Http2 | Protocol::Grpc => carry_http(outbound, stream, Negotiated::Http2, registered).await,
+        Protocol::Http | Protocol::Auto => {
+            // An application that opens a connection ahead of need may stay silent as long as an idle one.
+            let limit = if sidecar.timeouts.idle.is_zero() { FOREVER } else { sidecar.timeouts.idle };
+            match tokio::time::timeout(limit, preface::look(stream)).await {
+                Ok(Ok((protocol, stream))) => carry_http(outbound, stream, protocol, registered).await,
+                Ok(Err(error)) => tracing::debug!(%from, %error, "an outbound connection broke"),
+                Err(_) => sidecar.telemetry.metrics.connection_closed(Direction::Outbound, "idle_timeout"),
+            }
+        }
+    }
+}
+
+async fn carry_tcp(outbound: &Outbound, stream: TcpStream, registered: &Registered) {
+    let sidecar = &outbound.sidecar;
+    let (time, started) = (SystemTime::now(), Instant::now());
+    let (mut carried, mut upstream, mut peer) = (tcp::Carried::default(), None, None);
+    let reason = match outbound.peer.dial(Alpn::Opaque).await {
+        Ok(connection) => {
+            upstream = Some(connection.address.to_string());
+            peer = Some(connection.secured.peer.id.to_string());
+            // Whichever of the two entries is cut first ends both halves.
+            let (ours, theirs) = (&registered.entry().signal, &connection.registered.entry().signal);
+            let carrying = tcp::carry(stream, connection.secured.stream, sidecar.timeouts.tcp_idle, theirs);
+            let (moved, ended) = tokio::select! {
+                outcome = carrying => outcome,
+                () = ours.reached(Level::Cut) => (tcp::Carried::default(), tcp::Ended::Cut),
+            };
+            carried = moved;
+            match ended {
+                tcp::Ended::Closed => None,
+                tcp::Ended::Idle => Some("idle_timeout"),
+                tcp::Ended::Cut => theirs.cause().or(ours.cause()),
+                tcp::Ended::Broken(_) => Some("broken"),
+            }
+        }
+        Err(error) => {
+            sidecar.telemetry.metrics.connection_closed(Direction::Outbound, error.label());
+            Some(error.label())
+        }
+    };
+    let caller = outbound.own_identity().map(|own| own.to_string());
+    sidecar.telemetry.access_log.write(&Line {
+        caller: caller.as_deref(),
+        workload: peer.as_deref(),
+        upstream: upstream.as_deref(),
+        reason,
+        ..Line::tcp(Direction::Outbound, outbound.port, time, started.elapsed(), carried)
+    });
+}
+
+async fn carry_http<Io>(outbound: Arc<Outbound>, stream: Io, protocol: Negotiated, registered: Registered)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let sidecar = Arc::clone(&outbound.sidecar);
+    let parties = Arc::new(Parties {
+        direction: Direction::Outbound,
+        protocol: match protocol {
+            Negotiated::Http2 => "h2",
+            Negotiated::Http1 => "http/1.1",
+        },
+        caller: outbound.own_identity().map(|own| own.to_string().into()),
+        workload: None,
+        port: outbound.port,
+        activity: serve::Activity::default(),
+        telemetry: Arc::clone(&sidecar.telemetry),
+    });
+    let entry = Arc::clone(registered.entry());
+    let connection = Arc::new(HttpConnection { outbound, parties: Arc::clone(&parties), registered });
+    let service = service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, Infallible>(answer(&connection, request).await) }
+    });
+    let tasks = sidecar.tasks.clone();
+    let ended = serve::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
+    match ended {
+        Ended::Closed => {}
+        Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Outbound, label),
+        Ended::Cut => {
+            let cause = entry.signal.cause().unwrap_or("cut");
+            sidecar.telemetry.metrics.connection_closed(Direction::Outbound, cause);
+        }
+        Ended::Broken(error) => {
+            tracing::debug!(error = crate::error_chain(&error), "an outbound HTTP connection broke");
+        }
+    }
+}
+
+/// Answers one request.
+async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>) -> Answer {
+    // 1. On record before anything can go wrong with it.
+    let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
+
+    match forward(connection, request, &mut exchange).await {
+        Ok(upgrade::Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(upgrade::Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
+        Err(refusal) => reply::refuse(exchange, &refusal),
+    }
+}
+
+/// From the head of a request to the head of its response.
+async fn forward(
+    connection: &Arc<HttpConnection>,
+    mut request: Request<Incoming>,
+    exchange: &mut Exchange,
+) -> Result<upgrade::Forwarded, Refusal> {
+    let outbound = &*connection.outbound;
+    let sidecar = &*outbound.sidecar;
+
+    // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    let raw = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
+    let path_and_query = PathAndQuery::try_from(raw);
+    let path_and_query = path_and_query.map_err(|_| Refusal::bad_request("bad_target", "the target is malformed"))?;
+    exchange.path = path_and_query.path().into();
+    target::bounded(request.headers(), sidecar.limits.head_fields)?;
+    let host = target::host(request.uri(), request.headers(), request.version())?;
+    let asked = upgrade::Asked::take(&mut request);
+
+    // 3. What belongs to this hop stays here; nobody but a sidecar says who calls.
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::strip_identity(request.headers_mut());
+    let (mut head, body) = request.into_parts();
+    head.headers.insert(TRACEPARENT, exchange.trace.header());
+
+    // 4. To the peer, which proves its identity before a byte of the request leaves.
+    let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
+    let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
+    let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
+    let body = RequestBody::passing(body, exchange.received(), stall);
+    let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
+    exchange.host = Some(host.clone());
+    let sent = send::send(&outbound.pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
+    let sent = sent.map_err(reply::of_failure)?;
+    let link = sent.lease.link();
+    exchange.upstream = Some(Arc::clone(&link.address));
+    exchange.answered_by = link.peer_id.clone();
+    upgrade::sort(asked, sent)
+}
+
+/// Passes the peer's response on.
+fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
+    let (mut head, body) = sent.response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    if connection.parties.protocol == "http/1.1" && connection.registered.entry().signal.is_at(Level::Goodbye) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.status = Some(head.status.as_u16());
+    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
+}
+
+/// Passes the peer's 101 on and joins the two halves.
+fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
+    let sidecar = &connection.outbound.sidecar;
+    let link = sent.lease.link();
+    let opened = Opened {
+        direction: Direction::Outbound,
+        protocol: "websocket",
+        peer: link.peer.clone(),
+        address: connection.registered.entry().opened.address,
+        port: connection.outbound.port,
+        expected: Some(Arc::clone(&connection.outbound.peer.expected)),
+        generation: link.generation,
+    };
+    let tunnel = upgrade::Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
+    tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
+}
+
+/// Behind a Kubernetes ClusterIP the kernel balances connections, not requests: this many spread a caller's requests over
+/// pods. Shared out over the workers.
+const PEER_SHARED: usize = 4;
+/// Where a timeout is switched off: longer than any process lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -1,0 +1,59 @@
+//! What every connection of one sidecar shares.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::{Limits, Timeouts};
+use crate::connections::{Connections, Generation};
+use crate::drain::Tasks;
+use crate::http::serve::Bounds;
+use crate::policy_store::PolicyStore;
+use crate::telemetry::Telemetry;
+use crate::tls::Tls;
+
+/// See the module. Built once by `app.rs`, read by all.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How much there may be.
+    pub limits: Limits,
+    /// Makes handshakes.
+    pub tls: Tls,
+    /// The policy in force.
+    pub policy: Arc<PolicyStore>,
+    /// What is open.
+    pub connections: Arc<Connections>,
+    /// A permit for each inbound handshake under way.
+    pub handshakes: Semaphore,
+    /// Wakes the re-check: a connection was admitted by a trust or policy that is no longer the newest.
+    pub doubt: Notify,
+    /// Records.
+    pub telemetry: Arc<Telemetry>,
+    /// Spawns.
+    pub tasks: Tasks,
+}
+
+impl Sidecar {
+    /// Has open connections judged again if trust or policy moved on while one of them was being admitted.
+    pub fn doubt_if_outdated(&self, admitted: Generation) {
+        let trust = self.tls.generation().trust;
+        let policy = self.policy.current().map_or(0, |loaded| loaded.number);
+        if admitted.trust != trust || (admitted.policy != 0 && admitted.policy != policy) {
+            self.doubt.notify_one();
+        }
+    }
+
+    /// The bounds of a downstream HTTP connection.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            head: self.timeouts.request_head,
+            idle: self.timeouts.idle,
+            max_age: self.timeouts.max_age,
+            head_bytes: self.limits.head_bytes,
+            head_fields: self.limits.head_fields,
+            streams: self.limits.streams_per_connection,
+        }
+    }
+}

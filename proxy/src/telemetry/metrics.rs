@@ -1,0 +1,326 @@
+//! Every metric of the sidecar, by name, and the handles that callers count with.
+//!
+//! Labels are enums or names from our own configuration and policy: nothing a peer sends can make a new series. The
+//! recorder belongs to one sidecar, so that several in one process (tests, the demo) count apart.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Which way a connection or request goes: inbound is mesh to application, outbound is application to mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Mesh to application.
+    Inbound,
+    /// Application to mesh.
+    Outbound,
+}
+
+impl Direction {
+    /// The word used in labels and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// What was reloaded, for `portcullis_reload_total{kind}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Our own certificate and key.
+    Identity,
+    /// A trust bundle.
+    Trust,
+    /// The policy documents.
+    Policy,
+}
+
+impl Reloaded {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Trust => "trust",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// The metrics of one sidecar.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    inbound: PerDirection,
+    outbound: PerDirection,
+    access_log_dropped: Counter,
+    accept_pauses: Counter,
+}
+
+/// Handles that exist once for each direction.
+pub struct PerDirection {
+    direction: Direction,
+    /// Seconds from the first byte to a finished handshake.
+    pub handshake_seconds: Histogram,
+    /// Handshakes that ended well.
+    pub handshakes_ok: Counter,
+    /// Handshakes under way.
+    pub handshakes_in_flight: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Seconds from the request's head to the end of its response.
+    pub request_seconds: Histogram,
+    requests: Vec<OnceLock<Counter>>,
+}
+
+impl Metrics {
+    /// Creates the recorder and describes every metric.
+    pub fn new() -> Self {
+        let builder =
+            [HANDSHAKE_SECONDS, REQUEST_SECONDS].into_iter().fold(PrometheusBuilder::new(), |builder, name| {
+                // The only error is an empty list of buckets, and ours is not empty.
+                builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &BUCKETS).unwrap_or_default()
+            });
+        let recorder = builder.build_recorder();
+        for (name, unit, help) in DESCRIPTIONS {
+            describe(&recorder, name, *unit, help);
+        }
+        Self {
+            handle: recorder.handle(),
+            inbound: PerDirection::new(&recorder, Direction::Inbound),
+            outbound: PerDirection::new(&recorder, Direction::Outbound),
+            access_log_dropped: recorder.register_counter(&Key::from_name(ACCESS_LOG_DROPPED), &METADATA),
+            accept_pauses: recorder.register_counter(&Key::from_name(ACCEPT_PAUSES), &METADATA),
+            recorder,
+        }
+    }
+
+    /// The handles of one direction.
+    pub fn of(&self, direction: Direction) -> &PerDirection {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
+    /// The Prometheus text exposition of everything.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into their histograms. Without a call every few seconds, samples pile up in memory until
+    /// the next scrape, for ever if nobody scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Counts a handshake that was refused; `reason` is a fixed word of ours.
+    pub fn handshake_refused(&self, direction: Direction, reason: &'static str) {
+        self.counter(HANDSHAKES, [("direction", direction.label()), ("result", "refused"), ("reason", reason)])
+            .increment(1);
+    }
+
+    /// Counts a connection that was refused or cut for a cause of ours.
+    pub fn connection_closed(&self, direction: Direction, cause: &'static str) {
+        self.counter(CONNECTIONS_CLOSED, [("direction", direction.label()), ("cause", cause)]).increment(1);
+    }
+
+    /// Counts a request that got its answer from us instead of from upstream.
+    pub fn request_refused(&self, direction: Direction, reason: &'static str) {
+        self.counter(REQUESTS_REFUSED, [("direction", direction.label()), ("reason", reason)]).increment(1);
+    }
+
+    /// Counts an attempt to reload; `result` is `success` or the fixed word of the failure.
+    pub fn reloaded(&self, kind: Reloaded, result: &'static str) {
+        self.counter(RELOADS, [("kind", kind.label()), ("result", result)]).increment(1);
+    }
+
+    /// Counts lines that the access log could not take.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.access_log_dropped.increment(lines);
+    }
+
+    /// Counts a pause of accepting because the process has no file descriptors left.
+    pub fn accept_paused(&self) {
+        self.accept_pauses.increment(1);
+    }
+
+    /// The counter of one rule in one decision; created at policy load and kept beside the rule.
+    pub fn decisions(&self, decision: &'static str, policy: &str, rule: &str, mode: &'static str) -> Counter {
+        let labels = vec![
+            Label::from_static_parts("decision", decision),
+            Label::new("policy", policy.to_owned()),
+            Label::new("rule", rule.to_owned()),
+            Label::from_static_parts("mode", mode),
+        ];
+        self.recorder.register_counter(&Key::from_parts(DECISIONS, labels), &METADATA)
+    }
+
+    /// Publishes the end of a certificate's life. `role` is `leaf`, or `anchor:` and the trust domain.
+    pub fn certificate_not_after(&self, role: &str, not_after: SystemTime) {
+        let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
+        let key = Key::from_parts(NOT_AFTER, vec![Label::new("role", role.to_owned())]);
+        self.recorder.register_gauge(&key, &METADATA).set(seconds);
+    }
+
+    /// Publishes whether the sidecar is ready: 1 or 0.
+    pub fn ready(&self, ready: f64) {
+        self.recorder.register_gauge(&Key::from_name(READY), &METADATA).set(ready);
+    }
+
+    /// Publishes the generation numbers in force.
+    pub fn generation(&self, kind: Reloaded, number: u64) {
+        let key = Key::from_parts(GENERATION, vec![Label::from_static_parts("kind", kind.label())]);
+        // Generations count reloads of one process: far below the 2^53 that a float holds exactly.
+        self.recorder.register_gauge(&key, &METADATA).set(number as f64);
+    }
+
+    fn counter<const N: usize>(&self, name: &'static str, labels: [(&'static str, &'static str); N]) -> Counter {
+        let labels = labels.map(|(key, value)| Label::from_static_parts(key, value)).to_vec();
+        self.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl PerDirection {
+    fn new(recorder: &PrometheusRecorder, direction: Direction) -> Self {
+        let key = |name| Key::from_parts(name, vec![Label::from_static_parts("direction", direction.label())]);
+        let ok = [("direction", direction.label()), ("result", "ok"), ("reason", "")];
+        let ok = Key::from_parts(HANDSHAKES, ok.map(|(key, value)| Label::from_static_parts(key, value)).to_vec());
+        Self {
+            direction,
+            handshake_seconds: recorder.register_histogram(&key(HANDSHAKE_SECONDS), &METADATA),
+            handshakes_ok: recorder.register_counter(&ok, &METADATA),
+            handshakes_in_flight: recorder.register_gauge(&key(HANDSHAKES_IN_FLIGHT), &METADATA),
+            connections: recorder.register_gauge(&key(CONNECTIONS), &METADATA),
+            request_seconds: recorder.register_histogram(&key(REQUEST_SECONDS), &METADATA),
+            requests: (FIRST_STATUS..=LAST_STATUS).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Counts a finished request by its status and records its duration.
+    pub fn request(&self, metrics: &Metrics, status: u16, took: Duration) {
+        self.request_seconds.record(took.as_secs_f64());
+        // Status codes of three digits only: at most 900 series, each made when first seen.
+        let slot = status.checked_sub(FIRST_STATUS).and_then(|index| self.requests.get(usize::from(index)));
+        if let Some(slot) = slot {
+            slot.get_or_init(|| self.requests_of(metrics, status)).increment(1);
+        }
+    }
+
+    fn requests_of(&self, metrics: &Metrics, status: u16) -> Counter {
+        let labels = vec![
+            Label::from_static_parts("direction", self.direction.label()),
+            Label::new("status", status.to_string()),
+        ];
+        metrics.recorder.register_counter(&Key::from_parts(REQUESTS, labels), &METADATA)
+    }
+}
+
+impl fmt::Debug for PerDirection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerDirection").field("direction", &self.direction).finish_non_exhaustive()
+    }
+}
+
+fn describe(recorder: &PrometheusRecorder, name: &'static str, unit: Option<Unit>, help: &'static str) {
+    if name.ends_with("_total") {
+        recorder.describe_counter(name.into(), unit, help.into());
+    } else if name.ends_with("_seconds") && !name.ends_with("timestamp_seconds") {
+        recorder.describe_histogram(name.into(), unit, help.into());
+    } else {
+        recorder.describe_gauge(name.into(), unit, help.into());
+    }
+}
+
+const HANDSHAKES: &str = "portcullis_tls_handshakes_total";
+const HANDSHAKE_SECONDS: &str = "portcullis_tls_handshake_seconds";
+const HANDSHAKES_IN_FLIGHT: &str = "portcullis_tls_handshakes_in_flight";
+const CONNECTIONS: &str = "portcullis_connections_open";
+const CONNECTIONS_CLOSED: &str = "portcullis_connections_refused_total";
+const REQUESTS: &str = "portcullis_http_requests_total";
+const REQUEST_SECONDS: &str = "portcullis_http_request_seconds";
+const REQUESTS_REFUSED: &str = "portcullis_http_requests_refused_total";
+const DECISIONS: &str = "portcullis_policy_decisions_total";
+const RELOADS: &str = "portcullis_reload_total";
+const NOT_AFTER: &str = "portcullis_certificate_not_after_timestamp_seconds";
+const READY: &str = "portcullis_ready";
+const GENERATION: &str = "portcullis_generation";
+const ACCESS_LOG_DROPPED: &str = "portcullis_access_log_dropped_total";
+const ACCEPT_PAUSES: &str = "portcullis_accept_pauses_total";
+
+const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
+    (HANDSHAKES, None, "TLS handshakes by direction, result (ok, refused) and reason of a refusal"),
+    (HANDSHAKE_SECONDS, Some(Unit::Seconds), "Time of TLS handshakes that ended well"),
+    (HANDSHAKES_IN_FLIGHT, None, "TLS handshakes under way"),
+    (CONNECTIONS, None, "Open connections"),
+    (CONNECTIONS_CLOSED, None, "Connections refused, or cut while open, by cause"),
+    (REQUESTS, None, "HTTP requests by direction and status"),
+    (REQUEST_SECONDS, Some(Unit::Seconds), "Time from a request's head to the end of its response"),
+    (REQUESTS_REFUSED, None, "HTTP requests answered by the sidecar itself, by reason"),
+    (DECISIONS, None, "Policy decisions by deciding policy and rule; mode audit decided nothing"),
+    (RELOADS, None, "Reloads of identity, trust and policy by result"),
+    (NOT_AFTER, None, "End of life of certificates in use, in seconds since 1970"),
+    (READY, None, "1 while the sidecar is ready, 0 while it is not"),
+    (GENERATION, None, "Number of the generation of identity, trust and policy in force"),
+    (ACCESS_LOG_DROPPED, None, "Access log lines dropped because the log could not be written fast enough"),
+    (ACCEPT_PAUSES, None, "Pauses of accepting connections because no file descriptors were left"),
+];
+
+/// From 100 µs, a local request without TLS work, to 60 s, the longest that anyone waits for.
+const BUCKETS: [f64; 17] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+const FIRST_STATUS: u16 = 100;
+const LAST_STATUS: u16 = 999;
+static METADATA: Metadata<'static> = Metadata::new("portcullis", Level::INFO, None);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_that_dashboards_rely_on_are_exposed() {
+        let metrics = Metrics::new();
+        metrics.handshake_refused(Direction::Inbound, "plaintext");
+        metrics.of(Direction::Inbound).handshakes_ok.increment(1);
+        metrics.of(Direction::Inbound).handshake_seconds.record(0.002);
+        metrics.of(Direction::Outbound).request(&metrics, 204, Duration::from_millis(3));
+        metrics.reloaded(Reloaded::Policy, "success");
+        metrics.decisions("allow", "eligibility-api", "adjudicator-reads", "enforce").increment(2);
+        metrics.certificate_not_after("leaf", UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let text = metrics.render();
+        for line in [
+            r#"portcullis_tls_handshakes_total{direction="inbound",result="refused",reason="plaintext"} 1"#,
+            r#"portcullis_tls_handshakes_total{direction="inbound",result="ok",reason=""} 1"#,
+            r#"portcullis_tls_handshake_seconds_count{direction="inbound"} 1"#,
+            r#"portcullis_http_requests_total{direction="outbound",status="204"} 1"#,
+            r#"portcullis_reload_total{kind="policy",result="success"} 1"#,
+            r#"portcullis_policy_decisions_total{decision="allow",policy="eligibility-api",rule="adjudicator-reads",mode="enforce"} 2"#,
+            r#"portcullis_certificate_not_after_timestamp_seconds{role="leaf"} 1800000000"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing from:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_outside_three_digits_makes_no_series() {
+        let metrics = Metrics::new();
+        metrics.of(Direction::Inbound).request(&metrics, 99, Duration::ZERO);
+        metrics.of(Direction::Inbound).request(&metrics, 1000, Duration::ZERO);
+        assert!(!metrics.render().contains("portcullis_http_requests_total{"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Single connections: TCP to the application, or TCP and a TLS handshake to a mesh peer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spiffe::SpiffeId;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::UpstreamError;
+use crate::connections::{Connections, Generation, Opened, Registered};
+use crate::telemetry::metrics::{Direction, Metrics};
+use crate::tls::handshake::{self, HandshakeError, Secured};
+use crate::tls::{Alpn, Tls};
+
+/// A destination: `host:port`, resolved anew for each connection by the system's resolver, so that a name that moves is
+/// followed at once.
+#[derive(Clone, Debug)]
+pub struct Target(pub Arc<str>);
+
+/// Opens connections to our own application.
+#[derive(Clone, Debug)]
+pub struct ToApplication {
+    /// Where it listens.
+    pub target: Target,
+    /// `timeouts.connect`.
+    pub connect: Duration,
+}
+
+/// Opens connections to a mesh peer.
+#[derive(Clone, Debug)]
+pub struct ToPeer {
+    /// Where it is.
+    pub target: Target,
+    /// Who may answer.
+    pub expected: Arc<[SpiffeId]>,
+    /// Our credentials.
+    pub tls: Tls,
+    /// `timeouts.connect`.
+    pub connect: Duration,
+    /// `timeouts.handshake`.
+    pub handshake: Duration,
+    /// Where the connection is entered.
+    pub connections: Arc<Connections>,
+    /// Where the handshake is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A connection to a mesh peer, entered in the registry.
+#[derive(Debug)]
+pub struct PeerConnection {
+    /// The stream and who is at its other end.
+    pub secured: Secured<TlsStream<TcpStream>>,
+    /// What was connected to.
+    pub address: SocketAddr,
+    /// Its entry.
+    pub registered: Registered,
+}
+
+impl Target {
+    /// Opens a TCP connection, trying each address of the name in turn.
+    ///
+    /// # Errors
+    /// When the name has no address, none accepts, or time runs out.
+    pub async fn connect(&self, limit: Duration) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+        let target = || Arc::clone(&self.0);
+        let connecting = async {
+            let resolved = tokio::net::lookup_host(&*self.0).await;
+            let addresses = resolved.map_err(|e| UpstreamError::Resolve { target: target(), source: Arc::new(e) })?;
+            let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for address in addresses {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => return Ok((stream, address)),
+                    Err(error) => failed = error,
+                }
+            }
+            Err(UpstreamError::Connect { target: target(), source: Arc::new(failed) })
+        };
+        let timed = tokio::time::timeout(limit, connecting).await;
+        let (stream, address) = timed.unwrap_or_else(|_| Err(UpstreamError::ConnectTimeout { target: target() }))?;
+        // Requests and handshakes are written whole: waiting for more to send only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            return Err(UpstreamError::Connect { target: target(), source: Arc::new(error) });
+        }
+        Ok((stream, address))
+    }
+}
+
+impl ToApplication {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When the application does not accept it in time.
+    pub async fn dial(&self) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+        self.target.connect(self.connect).await
+    }
+}
+
+impl ToPeer {
+    /// Opens a connection, proves the peer to be one of the expected, and enters it.
+    ///
+    /// # Errors
+    /// When the peer cannot be reached or is not who it should be, or a limit is reached.
+    pub async fn dial(&self, alpn: Alpn) -> Result<PeerConnection, UpstreamError> {
+        let (stream, address) = self.target.connect(self.connect).await?;
+        let shaken = handshake::connect(&self.tls, stream, alpn, Arc::clone(&self.expected), self.handshake).await;
+        let secured = shaken.map_err(|error| self.refused(address, error))?;
+        let counted = self.metrics.of(Direction::Outbound);
+        counted.handshakes_ok.increment(1);
+        counted.handshake_seconds.record(secured.took.as_secs_f64());
+        let opened = Opened {
+            direction: Direction::Outbound,
+            protocol: match alpn {
+                Alpn::Http | Alpn::Http1 => "http",
+                Alpn::Opaque => "tcp",
+            },
+            peer: Some(Arc::clone(&secured.peer)),
+            address,
+            port: address.port(),
+            expected: Some(Arc::clone(&self.expected)),
+            generation: Generation { policy: 0, ..secured.generation },
+        };
+        let registered = self
+            .connections
+            .enter(opened)
+            .map_err(|full| UpstreamError::Full { target: Arc::clone(&self.target.0), source: full })?;
+        Ok(PeerConnection { secured, address, registered })
+    }
+
+    fn refused(&self, address: SocketAddr, error: HandshakeError) -> UpstreamError {
+        self.metrics.handshake_refused(Direction::Outbound, error.label());
+        let failed = UpstreamError::Handshake { target: Arc::clone(&self.target.0), source: Arc::new(error) };
+        tracing::warn!(%address, label = failed.label(), error = failed.chain(), "the call to a peer failed");
+        failed
+    }
+}

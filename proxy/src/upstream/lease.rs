@@ -1,0 +1,200 @@
+//! One HTTP connection in use by one request.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use portcullis_certs_watcher::Peer;
+
+use super::pool::Pool;
+use crate::connections::{Entry, Generation, Level};
+use crate::http::body::RequestBody;
+use crate::http::target::NextHop;
+
+/// What is known of a connection that we opened.
+#[derive(Debug)]
+pub struct Link {
+    /// The address that was connected to, as it is logged.
+    pub address: Arc<str>,
+    /// The verified peer; `None` towards our own application.
+    pub peer: Option<Arc<Peer>>,
+    /// The peer's SPIFFE ID, as it is logged.
+    pub peer_id: Option<Arc<str>>,
+    /// The credentials it was opened under.
+    pub generation: Generation,
+    /// When no new request may use it any more.
+    pub retire_at: Instant,
+    /// Its entry in the registry, which tells when it must end; connections to our own application have none.
+    pub entry: Option<Arc<Entry>>,
+}
+
+/// An HTTP/2 connection that several requests share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Sends requests.
+    pub sender: http2::SendRequest<RequestBody>,
+    /// What it is.
+    pub link: Link,
+    in_flight: AtomicUsize,
+    opened: Instant,
+    /// Milliseconds from `opened` to the end of the last request.
+    used: AtomicU64,
+}
+
+/// A connection taken for one request. Dropping it without [`Lease::give_back`] closes an HTTP/1.1 connection.
+#[derive(Debug)]
+pub enum Lease {
+    /// HTTP/1.1: ours alone.
+    Exclusive(Exclusive),
+    /// HTTP/2: one of several streams.
+    Stream(Stream),
+}
+
+/// An HTTP/1.1 connection and the pool that it goes back to; `None` for one that is used once.
+pub struct Exclusive {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) link: Link,
+    pub(super) pool: Option<Arc<Pool>>,
+    pub(super) reused: bool,
+}
+
+/// One request's share of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Stream {
+    shared: Arc<Shared>,
+}
+
+/// A request that did not get its response, with the request itself where it is certain that nothing of it was sent.
+#[derive(Debug)]
+pub struct Unsent {
+    /// What the HTTP library said.
+    pub error: hyper::Error,
+    /// The request, unsent.
+    pub request: Option<Request<RequestBody>>,
+}
+
+impl Shared {
+    /// A connection without requests.
+    pub fn new(sender: http2::SendRequest<RequestBody>, link: Link) -> Self {
+        let (in_flight, used) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { sender, link, in_flight, opened: Instant::now(), used }
+    }
+
+    /// Requests in flight.
+    pub fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When the last request ended.
+    pub fn last_used(&self) -> Instant {
+        self.opened + Duration::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether one more request would have to wait for another to end.
+    pub fn is_full(&self) -> bool {
+        self.load() >= STREAMS_ASSUMED
+    }
+
+    /// Whether new requests may use it.
+    pub fn is_usable(&self, now: Instant) -> bool {
+        !self.sender.is_closed() && now < self.link.retire_at && self.link.is_wanted()
+    }
+}
+
+impl Link {
+    /// A new connection to our own application.
+    pub(super) fn to_application(address: SocketAddr, retire_after: Duration) -> Self {
+        Self {
+            address: address.to_string().into(),
+            peer: None,
+            peer_id: None,
+            generation: Generation::default(),
+            retire_at: Instant::now() + retire_after,
+            entry: None,
+        }
+    }
+
+    /// Whether the registry has not asked the connection to end.
+    pub fn is_wanted(&self) -> bool {
+        !self.entry.as_ref().is_some_and(|entry| entry.signal.is_at(Level::Goodbye))
+    }
+}
+
+impl Stream {
+    /// Counts the request in.
+    pub fn take(shared: Arc<Shared>) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { shared }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.shared.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let used = u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.shared.used.store(used, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Lease {
+    /// Sends the request and waits for the response's head.
+    ///
+    /// # Errors
+    /// When the connection broke; the request comes back if nothing of it was sent.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unsent> {
+        let sent = match self {
+            Self::Exclusive(exclusive) => exclusive.sender.try_send_request(request).await,
+            Self::Stream(stream) => stream.shared.sender.clone().try_send_request(request).await,
+        };
+        sent.map_err(|mut failed| {
+            let request = failed.take_message();
+            Unsent { error: failed.into_error(), request }
+        })
+    }
+
+    /// What is known of the connection.
+    pub fn link(&self) -> &Link {
+        match self {
+            Self::Exclusive(exclusive) => &exclusive.link,
+            Self::Stream(stream) => &stream.shared.link,
+        }
+    }
+
+    /// How requests on it are addressed.
+    pub fn next_hop(&self) -> NextHop {
+        match self {
+            Self::Exclusive(_) => NextHop::Http1,
+            Self::Stream(stream) if stream.shared.link.peer.is_some() => NextHop::Http2Tls,
+            Self::Stream(_) => NextHop::Http2,
+        }
+    }
+
+    /// Whether it carried a request before, so that its peer may have closed it meanwhile.
+    pub fn is_reused(&self) -> bool {
+        matches!(self, Self::Exclusive(exclusive) if exclusive.reused)
+    }
+
+    /// Returns an HTTP/1.1 connection, whose response was read to the end, to its pool.
+    pub fn give_back(self) {
+        if let Self::Exclusive(mut exclusive) = self
+            && let Some(pool) = exclusive.pool.take()
+        {
+            pool.put_back(exclusive);
+        }
+    }
+}
+
+impl fmt::Debug for Exclusive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exclusive").field("link", &self.link).field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
+/// What servers commonly allow at a time, ours among them; the HTTP library does not tell what this one allows.
+const STREAMS_ASSUMED: usize = 100;

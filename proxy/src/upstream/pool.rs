@@ -1,0 +1,411 @@
+//! The HTTP connections of one destination, for one worker.
+//!
+//! A pool belongs to one destination of the configuration, that is to one address and one set of expected identities, and
+//! empties itself when our own identity or trust changes: no two destinations ever share a connection, and none is used
+//! under credentials other than today's. HTTP/2 connections are shared: the least loaded is taken, up to
+//! [`Shape::shared`] are opened as concurrency asks for them. HTTP/1.1 connections are taken by one request at a time.
+//! What is retired leaves the pool at once and closes when its last request has ended.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+
+use super::UpstreamError;
+use super::dial::{ToApplication, ToPeer};
+use super::lease::{Exclusive, Lease, Link, Shared, Stream};
+use crate::connections::{Generation, Level, Registered};
+use crate::drain::Tasks;
+use crate::http::serve::TaskExecutor;
+use crate::tls::Alpn;
+use crate::tls::handshake::Negotiated;
+
+/// Where a pool's connections lead and what they speak.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// To our application over HTTP/1.1.
+    ApplicationHttp1(ToApplication),
+    /// To our application over HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+    ApplicationHttp2(ToApplication),
+    /// To a mesh peer, which chooses by ALPN.
+    Peer(ToPeer),
+}
+
+/// How many connections a pool keeps, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// HTTP/2 connections that concurrency may open. Behind a Kubernetes ClusterIP it is these that spread over pods.
+    pub shared: usize,
+    /// Unused connections are closed after this.
+    pub idle: Duration,
+    /// Bytes of a response's head.
+    pub head_bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pool {
+    route: Route,
+    shape: Shape,
+    tasks: Tasks,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: Generation,
+    speaks: Option<Negotiated>,
+    exclusive: Vec<Idle>,
+    shared: Vec<Arc<Shared>>,
+    opening: usize,
+    waiting: Vec<oneshot::Sender<Result<(), UpstreamError>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Exclusive,
+    since: Instant,
+}
+
+/// What a request finds when it asks for a connection.
+enum Found {
+    Ready(Lease),
+    Wait(oneshot::Receiver<Result<(), UpstreamError>>),
+    OpenExclusive,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(route: Route, shape: Shape, tasks: Tasks) -> Arc<Self> {
+        let speaks = match route {
+            Route::ApplicationHttp1(_) => Some(Negotiated::Http1),
+            Route::ApplicationHttp2(_) => Some(Negotiated::Http2),
+            Route::Peer(_) => None,
+        };
+        Arc::new(Self { route, shape, tasks, state: Mutex::new(State { speaks, ..State::default() }) })
+    }
+
+    /// Takes a connection for one request, opening one if it must. `fresh` passes over idle ones, for the second try of a
+    /// request whose reused connection turned out to be dead.
+    ///
+    /// # Errors
+    /// When no connection can be opened.
+    pub async fn take(self: &Arc<Self>, fresh: bool) -> Result<Lease, UpstreamError> {
+        // A connection may be gone again before the woken request gets to it; a few rounds mean that the upstream closes
+        // everything it accepts.
+        for _ in 0..TRIES {
+            match self.find(fresh) {
+                Found::Ready(lease) => return Ok(lease),
+                Found::OpenExclusive => {
+                    let lease = self.open().await?;
+                    match lease {
+                        Opened::Exclusive(exclusive) => return Ok(Lease::Exclusive(*exclusive)),
+                        // The peer has changed its mind about the protocol: share what it offers.
+                        Opened::Shared(shared) => {
+                            self.lock().adopt(&shared);
+                            return Ok(Lease::Stream(Stream::take(shared)));
+                        }
+                    }
+                }
+                Found::Wait(opened) => match opened.await {
+                    Ok(result) => result?,
+                    // The opening task was dropped: the process ends.
+                    Err(_) => return Err(self.closed()),
+                },
+            }
+        }
+        Err(self.closed())
+    }
+
+    /// Takes back an HTTP/1.1 connection whose response has been read.
+    pub(super) fn put_back(self: &Arc<Self>, mut connection: Exclusive) {
+        let now = Instant::now();
+        if connection.sender.is_closed() || now >= connection.link.retire_at || !connection.link.is_wanted() {
+            return;
+        }
+        connection.reused = true;
+        connection.pool = Some(Arc::clone(self));
+        let mut state = self.lock();
+        if connection.link.generation == state.generation {
+            state.exclusive.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Drops what is idle for too long, retired or closed. Called now and then, so that a destination without traffic
+    /// holds no connections.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let idle = self.shape.idle;
+        let mut state = self.lock();
+        let keeps = |since: Instant| idle.is_zero() || now.duration_since(since) < idle;
+        state.exclusive.retain(|entry| entry.is_usable(now) && keeps(entry.since));
+        state.shared.retain(|shared| shared.is_usable(now) && (shared.load() > 0 || keeps(shared.last_used())));
+    }
+
+    fn find(self: &Arc<Self>, fresh: bool) -> Found {
+        let now = Instant::now();
+        let generation = self.current_generation();
+        let mut state = self.lock();
+        state.renew(generation);
+        if state.speaks == Some(Negotiated::Http1) {
+            return state.find_exclusive(now, fresh, self);
+        }
+        state.shared.retain(|shared| shared.is_usable(now));
+        let least = state.shared.iter().min_by_key(|shared| shared.load()).cloned();
+        if state.wants_more(least.as_deref(), self.shape.shared) {
+            state.opening += 1;
+            self.open_in_background();
+        }
+        if let Some(shared) = least {
+            return Found::Ready(Lease::Stream(Stream::take(shared)));
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.push(sender);
+        Found::Wait(receiver)
+    }
+
+    /// Opens in a task of its own: the connection serves whoever waits, also when the request that asked for it is gone.
+    fn open_in_background(self: &Arc<Self>) {
+        let pool = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let opened = pool.open().await;
+            let mut state = pool.lock();
+            state.opening -= 1;
+            let outcome = opened.map(|opened| match opened {
+                Opened::Shared(shared) => state.adopt(&shared),
+                Opened::Exclusive(exclusive) => state.adopt_exclusive(*exclusive, &pool),
+            });
+            let waiting = std::mem::take(&mut state.waiting);
+            drop(state);
+            for waiter in waiting {
+                // A waiter that has gone away needs no answer.
+                let _ = waiter.send(outcome.clone());
+            }
+        });
+    }
+
+    /// Opens an HTTP/1.1 connection for one request, which will turn it into a tunnel.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or the destination speaks HTTP/2 only.
+    pub(super) async fn open_http1(&self) -> Result<Lease, UpstreamError> {
+        let opened = match &self.route {
+            Route::Peer(to) => self.open_to_peer(to, Alpn::Http1).await?,
+            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => self.open().await?,
+        };
+        match opened {
+            Opened::Exclusive(exclusive) => Ok(Lease::Exclusive(*exclusive)),
+            Opened::Shared(_) => Err(UpstreamError::Protocol { target: Arc::clone(self.target()) }),
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, UpstreamError> {
+        match &self.route {
+            Route::ApplicationHttp1(to) => {
+                let (stream, address) = to.dial().await?;
+                self.exclusive(stream, Link::to_application(address, retire_after()), None).await
+            }
+            Route::ApplicationHttp2(to) => {
+                let (stream, address) = to.dial().await?;
+                self.shared(stream, Link::to_application(address, retire_after()), None).await
+            }
+            Route::Peer(to) => self.open_to_peer(to, Alpn::Http).await,
+        }
+    }
+
+    async fn open_to_peer(&self, to: &ToPeer, alpn: Alpn) -> Result<Opened, UpstreamError> {
+        let connection = to.dial(alpn).await?;
+        let peer = connection.secured.peer;
+        let link = Link {
+            address: connection.address.to_string().into(),
+            peer_id: Some(peer.id.to_string().into()),
+            peer: Some(peer),
+            generation: connection.secured.generation,
+            retire_at: Instant::now() + retire_after(),
+            entry: Some(Arc::clone(connection.registered.entry())),
+        };
+        let (stream, registered) = (connection.secured.stream, Some(connection.registered));
+        match connection.secured.protocol {
+            Negotiated::Http1 => self.exclusive(stream, link, registered).await,
+            Negotiated::Http2 => self.shared(stream, link, registered).await,
+        }
+    }
+
+    async fn exclusive<Io>(
+        &self,
+        stream: Io,
+        link: Link,
+        registered: Option<Registered>,
+    ) -> Result<Opened, UpstreamError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(self.shape.head_bytes.max(SMALLEST_BUFFER));
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
+        self.tasks.spawn(drive(connection.with_upgrades(), registered));
+        Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
+    }
+
+    async fn shared<Io>(&self, stream: Io, link: Link, registered: Option<Registered>) -> Result<Opened, UpstreamError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(TaskExecutor::new(self.tasks.clone()));
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(self.shape.head_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
+        self.tasks.spawn(drive(connection, registered));
+        Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
+    }
+
+    fn current_generation(&self) -> Generation {
+        match &self.route {
+            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => Generation::default(),
+            Route::Peer(to) => to.tls.generation(),
+        }
+    }
+
+    /// The destination as configured.
+    pub fn target(&self) -> &Arc<str> {
+        match &self.route {
+            Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.target.0,
+            Route::Peer(to) => &to.target.0,
+        }
+    }
+
+    /// The error of an exchange that broke on one of its connections.
+    pub(super) fn broken(&self, error: hyper::Error) -> UpstreamError {
+        UpstreamError::Exchange { target: Arc::clone(self.target()), source: Arc::new(error) }
+    }
+
+    fn closed(&self) -> UpstreamError {
+        UpstreamError::Closed { target: Arc::clone(self.target()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock; a poisoned pool is still a list of connections.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Opened {
+    Exclusive(Box<Exclusive>),
+    Shared(Arc<Shared>),
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exclusive(_) => "Exclusive",
+            Self::Shared(_) => "Shared",
+        })
+    }
+}
+
+impl State {
+    /// Lets go of everything that was opened under other credentials.
+    fn renew(&mut self, generation: Generation) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.exclusive.clear();
+            self.shared.clear();
+        }
+    }
+
+    fn find_exclusive(&mut self, now: Instant, fresh: bool, pool: &Arc<Pool>) -> Found {
+        if fresh {
+            self.exclusive.clear();
+        }
+        self.exclusive.retain(|idle| idle.is_usable(now));
+        // The most recently used first: the others get to be idle long enough to be closed.
+        let ready = self.exclusive.iter().rposition(|idle| idle.connection.sender.is_ready());
+        let Some(index) = ready else { return Found::OpenExclusive };
+        let mut connection = self.exclusive.remove(index).connection;
+        connection.pool = Some(Arc::clone(pool));
+        Found::Ready(Lease::Exclusive(connection))
+    }
+
+    fn wants_more(&self, least: Option<&Shared>, most: usize) -> bool {
+        let open = self.shared.len() + self.opening;
+        match least {
+            // Whoever comes while one is being opened waits for that one; only its failure or load opens the next.
+            None => self.opening == 0,
+            Some(shared) if shared.load() == 0 => false,
+            Some(shared) => open < most || (shared.is_full() && self.opening == 0 && open < MOST_SHARED),
+        }
+    }
+
+    fn adopt(&mut self, shared: &Arc<Shared>) {
+        self.speaks = Some(Negotiated::Http2);
+        // Opened under older credentials: it serves whoever holds it, and nobody after.
+        if shared.link.generation == self.generation {
+            self.shared.push(Arc::clone(shared));
+        }
+    }
+
+    fn adopt_exclusive(&mut self, mut connection: Exclusive, pool: &Arc<Pool>) {
+        self.speaks = Some(Negotiated::Http1);
+        connection.pool = Some(Arc::clone(pool));
+        if connection.link.generation == self.generation {
+            self.exclusive.push(Idle { connection, since: Instant::now() });
+        }
+    }
+}
+
+impl Idle {
+    fn is_usable(&self, now: Instant) -> bool {
+        let link = &self.connection.link;
+        !self.connection.sender.is_closed() && now < link.retire_at && link.is_wanted()
+    }
+}
+
+/// Runs a connection until it ends or the registry cuts it.
+async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, registered: Option<Registered>) {
+    let outcome = match &registered {
+        None => connection.await,
+        Some(registered) => {
+            let entry = registered.entry();
+            tokio::select! {
+                outcome = connection => outcome,
+                // Dropping the connection half-way is the point: whatever is in flight on it must end.
+                () = entry.signal.reached(Level::Cut) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        // The request in flight has got its own error; this is for who looks closer.
+        tracing::debug!(error = crate::error_chain(&error), "an upstream connection broke");
+    }
+}
+
+/// About five minutes, so that the connections of a fleet do not all move at once, and the kernel's choice of pod behind a
+/// ClusterIP is made anew often enough to even out.
+fn retire_after() -> Duration {
+    Duration::from_secs(fastrand::u64(270..=330))
+}
+
+/// A shared connection is gone right after it was opened at most this often before its request gives up.
+const TRIES: usize = 3;
+/// Beyond `Shape::shared` further connections are opened only when all are full of streams; this is where that ends.
+const MOST_SHARED: usize = 64;
+/// Four times the HTTP/2 default: enough for 20 Gbit/s at 100 µs on a host, and what a slow reader can make us hold.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Four streams at full speed.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Finds a dead peer in 30 s while requests wait for it.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The HTTP library takes no less.
+const SMALLEST_BUFFER: usize = 8192;

@@ -1,0 +1,121 @@
+//! Sends one request over a pool's connections, and once more where that cannot do harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::UpstreamError;
+use super::lease::Lease;
+use super::pool::Pool;
+use crate::http::body::RequestBody;
+use crate::http::reply::Refusal;
+use crate::http::target;
+use crate::http::upgrade::Asked;
+
+/// A request that is ready but for the form that the next hop wants.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its head; where it goes is said below.
+    pub head: Parts,
+    /// Its body.
+    pub body: RequestBody,
+    /// The host that it asks for.
+    pub host: Box<str>,
+    /// The target that it asks for.
+    pub path_and_query: PathAndQuery,
+    /// Whether it asks to switch protocols.
+    pub carriage: Carriage,
+}
+
+/// What becomes of the connection that carries a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriage {
+    /// It carries others after it.
+    Request,
+    /// It becomes a tunnel, and therefore speaks HTTP/1.1.
+    Upgrade,
+}
+
+/// A response's head, and the connection that its body comes over.
+#[derive(Debug)]
+pub struct Sent {
+    /// The response.
+    pub response: Response<Incoming>,
+    /// To be given back when the body has been read.
+    pub lease: Lease,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum Failed {
+    /// The request cannot be put into the form that the next hop wants.
+    Malformed(Refusal),
+    /// The upstream failed.
+    Upstream(UpstreamError),
+}
+
+/// Sends a request and waits for the head of its response, at most `limit` (zero: without end).
+///
+/// A request is sent again when the library is certain that nothing of it was sent, or when it went out on a kept-alive
+/// HTTP/1.1 connection that the upstream was closing at that moment, if its method is idempotent and it has no body
+/// (RFC 9110 section 9.2.2).
+///
+/// # Errors
+/// When no connection can be had, the exchange breaks, or time runs out.
+pub async fn send(pool: &Arc<Pool>, outgoing: Outgoing, limit: Duration) -> Result<Sent, Failed> {
+    if limit.is_zero() {
+        return exchange(pool, outgoing).await;
+    }
+    let timed_out = |_| Err(Failed::Upstream(UpstreamError::ResponseTimeout { target: Arc::clone(pool.target()) }));
+    tokio::time::timeout(limit, exchange(pool, outgoing)).await.unwrap_or_else(timed_out)
+}
+
+async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> {
+    let Outgoing { head, body, host, path_and_query, carriage } = outgoing;
+    let mut request = Request::from_parts(head, body);
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let mut lease = match carriage {
+            Carriage::Request => pool.take(tries + 1 < TRIES).await.map_err(Failed::Upstream)?,
+            Carriage::Upgrade => pool.open_http1().await.map_err(Failed::Upstream)?,
+        };
+        let (mut head, body) = request.into_parts();
+        target::put(&mut head, &host, path_and_query.clone(), lease.next_hop()).map_err(Failed::Malformed)?;
+        if carriage == Carriage::Upgrade {
+            Asked::ask(&mut head.headers);
+        }
+        request = Request::from_parts(head, body);
+        let spare = spare_copy(&lease, &request);
+        let unsent = match lease.send(request).await {
+            Ok(response) => return Ok(Sent { response, lease }),
+            Err(unsent) => unsent,
+        };
+        // An answer that cannot be parsed is an answer: the upstream has acted on the request.
+        let again = unsent.request.or_else(|| spare.filter(|_| !unsent.error.is_parse()));
+        request = match again {
+            Some(again) if tries > 0 => again,
+            Some(_) | None => return Err(Failed::Upstream(pool.broken(unsent.error))),
+        };
+    }
+}
+
+/// A copy of a request that may be sent twice, for a connection that may be dying. Others are not copied.
+fn spare_copy(lease: &Lease, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !lease.is_reused() || !request.body().is_empty() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// The first, one for the race with a closing connection, and one for its repetition.
+const TRIES: usize = 3;
