@@ -123,7 +123,7 @@ fn connection(entry: &Entry) -> Value {
     json!({
         "id": entry.id,
         "direction": opened.direction.label(),
-        "protocol": opened.protocol,
+        "carries": opened.carries.label(),
         "peer": opened.peer.as_ref().map(|peer| peer.id.to_string()),
         "serial": opened.peer.as_ref().map(|peer| &peer.serial),
         "certificateNotAfter": opened.peer.as_ref().map(|peer| Timestamp(peer.not_after).to_string()),

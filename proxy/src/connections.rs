@@ -36,8 +36,8 @@ pub struct Generation {
 pub struct Opened {
     /// Which way it goes.
     pub direction: Direction,
-    /// What runs over it: `tcp`, `http/1.1`, `h2`, `websocket`.
-    pub protocol: &'static str,
+    /// What runs over it.
+    pub carries: Carries,
     /// The verified peer: the caller inbound, the called workload outbound. `None` is our own application outbound.
     pub peer: Option<Arc<Peer>>,
     /// Where it came from, or what was connected to.
@@ -48,6 +48,28 @@ pub struct Opened {
     pub expected: Option<Arc<[SpiffeId]>>,
     /// What it was admitted under.
     pub generation: Generation,
+}
+
+/// What runs over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// Opaque bytes, decided on once.
+    Tcp,
+    /// HTTP of either version, decided on for each request.
+    Http,
+    /// A WebSocket, decided on by the request that opened it.
+    WebSocket,
+}
+
+impl Carries {
+    /// The word in logs and the admin view.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+            Self::WebSocket => "websocket",
+        }
+    }
 }
 
 /// One open connection.

@@ -89,6 +89,13 @@ impl Tasks {
         *self.phase.borrow()
     }
 
+    /// Resolves once the process has ended and its tasks with it, or `grace` later.
+    pub async fn ended(&self, grace: Duration) {
+        self.reached(Phase::Ended).await;
+        // A task that has not ended by then is dropped with its runtime.
+        let _ = tokio::time::timeout(grace, self.tracker.wait()).await;
+    }
+
     /// Resolves once `phase` is reached, or when the process is ending without saying so.
     pub async fn reached(&self, phase: Phase) {
         let mut seen = self.phase.clone();

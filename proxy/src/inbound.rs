@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::{self, Protocol};
-use crate::connections::{Generation, Level, Opened, Registered, source_of};
+use crate::connections::{Carries, Generation, Level, Opened, Registered, source_of};
 use crate::drain::Phase;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::exchange::{Exchange, Parties};
@@ -106,7 +106,7 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     let generation = Generation { policy: policy.number, ..secured.generation };
     let opened = Opened {
         direction: Direction::Inbound,
-        protocol: protocol_label(inbound.protocol, secured.protocol),
+        carries: if inbound.protocol == Protocol::Tcp { Carries::Tcp } else { Carries::Http },
         peer: Some(Arc::clone(&secured.peer)),
         address: from,
         port: inbound.port,
@@ -195,10 +195,7 @@ async fn carry_http(
     let Secured { stream, peer, protocol, own, .. } = secured;
     let parties = Arc::new(Parties {
         direction: Direction::Inbound,
-        protocol: match protocol {
-            Negotiated::Http2 => "h2",
-            Negotiated::Http1 => "http/1.1",
-        },
+        protocol,
         caller: Some(peer.id.to_string().into()),
         workload: Some(own.id().to_string().into()),
         port: inbound.port,
@@ -295,11 +292,11 @@ async fn forward(
 
     // 6. To the application.
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
-    let body = RequestBody::passing(body, exchange.received(), stall);
+    let body = RequestBody::passing(body, exchange.upload(), stall);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
     let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
     let sent = send::send(pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
-    let sent = sent.map_err(reply::of_failure)?;
+    let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
     exchange.upstream = Some(Arc::clone(&sent.lease.link().address));
     upgrade::sort(asked, sent)
 }
@@ -335,7 +332,7 @@ fn decide(
 fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
     let (mut head, body) = sent.response.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
-    if connection.parties.protocol == "http/1.1" && connection.registered.entry().signal.is_at(Level::Goodbye) {
+    if connection.parties.protocol == Negotiated::Http1 && connection.registered.entry().signal.is_at(Level::Goodbye) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.status = Some(head.status.as_u16());
@@ -348,7 +345,7 @@ fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, 
     let entry = connection.registered.entry();
     let opened = Opened {
         direction: Direction::Inbound,
-        protocol: "websocket",
+        carries: Carries::WebSocket,
         peer: Some(Arc::clone(&connection.peer)),
         address: entry.opened.address,
         port: connection.inbound.port,
@@ -425,14 +422,6 @@ fn closed(sidecar: &Sidecar, from: SocketAddr, peer: &Peer, label: &'static str)
             tracing::warn!(%from, peer = %peer.id, reason = label, left_out, "an inbound connection was closed");
         }
         Say::Quietly => tracing::debug!(%from, peer = %peer.id, reason = label, "an inbound connection was closed"),
-    }
-}
-
-fn protocol_label(protocol: Protocol, negotiated: Negotiated) -> &'static str {
-    match (protocol, negotiated) {
-        (Protocol::Tcp, _) => "tcp",
-        (_, Negotiated::Http2) => "h2",
-        (_, Negotiated::Http1) => "http/1.1",
     }
 }
 

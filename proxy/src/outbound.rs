@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::config::{self, Protocol};
-use crate::connections::{Generation, Level, Opened, Registered};
+use crate::connections::{Carries, Generation, Level, Opened, Registered};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::exchange::{Exchange, Parties};
 use crate::http::headers;
@@ -91,7 +91,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
     // 1. From here on drain can reach it.
     let opened = Opened {
         direction: Direction::Outbound,
-        protocol: if outbound.protocol == Protocol::Tcp { "tcp" } else { "http" },
+        carries: if outbound.protocol == Protocol::Tcp { Carries::Tcp } else { Carries::Http },
         peer: None,
         address: from,
         port: outbound.port,
@@ -168,10 +168,7 @@ where
     let sidecar = Arc::clone(&outbound.sidecar);
     let parties = Arc::new(Parties {
         direction: Direction::Outbound,
-        protocol: match protocol {
-            Negotiated::Http2 => "h2",
-            Negotiated::Http1 => "http/1.1",
-        },
+        protocol,
         caller: outbound.own_identity().map(|own| own.to_string().into()),
         workload: None,
         port: outbound.port,
@@ -239,11 +236,11 @@ async fn forward(
     let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
-    let body = RequestBody::passing(body, exchange.received(), stall);
+    let body = RequestBody::passing(body, exchange.upload(), stall);
     let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
     exchange.host = Some(host.clone());
     let sent = send::send(&outbound.pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
-    let sent = sent.map_err(reply::of_failure)?;
+    let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
     let link = sent.lease.link();
     exchange.upstream = Some(Arc::clone(&link.address));
     exchange.answered_by = link.peer_id.clone();
@@ -254,7 +251,7 @@ async fn forward(
 fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
     let (mut head, body) = sent.response.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
-    if connection.parties.protocol == "http/1.1" && connection.registered.entry().signal.is_at(Level::Goodbye) {
+    if connection.parties.protocol == Negotiated::Http1 && connection.registered.entry().signal.is_at(Level::Goodbye) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.status = Some(head.status.as_u16());
@@ -267,7 +264,7 @@ fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, 
     let link = sent.lease.link();
     let opened = Opened {
         direction: Direction::Outbound,
-        protocol: "websocket",
+        carries: Carries::WebSocket,
         peer: link.peer.clone(),
         address: connection.registered.entry().opened.address,
         port: connection.outbound.port,

@@ -9,10 +9,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 
-use crate::drain::{Phase, Tasks};
+use crate::drain::Tasks;
 
 /// One thread of the data path.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Placed {
 }
 
 impl Workers {
-    /// Starts `count` threads, which end with [`Phase::Ended`].
+    /// Starts `count` threads, which end with the process.
     ///
     /// # Errors
     /// When the system gives no thread or no event queue.
@@ -48,7 +49,7 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let tasks = tasks.clone();
-            let run = move || runtime.block_on(tasks.reached(Phase::Ended));
+            let run = move || runtime.block_on(tasks.ended(LAST_WORDS));
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
             workers.push(Worker { index, handle, connections: Arc::default() });
         }
@@ -87,3 +88,6 @@ impl Drop for Placed {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// What connections that were cut get to write their records.
+const LAST_WORDS: Duration = Duration::from_secs(1);

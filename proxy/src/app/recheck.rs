@@ -80,7 +80,7 @@ fn close(sidecar: &Arc<Sidecar>, entry: &Arc<Entry>, cause: &'static str) {
     let peer = opened.peer.as_ref();
     tracing::warn!(
         direction = opened.direction.label(),
-        protocol = opened.protocol,
+        carries = opened.carries.label(),
         peer = peer.map(|peer| peer.id.to_string()),
         serial = peer.map(|peer| peer.serial.as_str()),
         address = %opened.address,

@@ -10,7 +10,7 @@ use portcullis_policy::Admission;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use spiffe::SpiffeId;
 
-use super::{Entry, Generation, source_of};
+use super::{Carries, Entry, Generation, source_of};
 use crate::policy_store::{self, Loaded};
 use crate::telemetry::metrics::Direction;
 
@@ -87,9 +87,9 @@ impl Judge {
         let opened = &entry.opened;
         let source = source_of(opened.address);
         let connection = policy_store::connection(&peer.id, &self.grounds.own, opened.port, source);
-        let refused = match opened.protocol {
-            "tcp" => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
-            _ => matches!(policy.admit(&connection), Admission::Deny(_)),
+        let refused = match opened.carries {
+            Carries::Tcp => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
+            Carries::Http | Carries::WebSocket => matches!(policy.admit(&connection), Admission::Deny(_)),
         };
         refused.then_some("policy")
     }

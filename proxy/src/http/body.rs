@@ -1,8 +1,8 @@
 //! Bodies on their way through: counted, never buffered, bounded in how long they may stall.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,22 +18,53 @@ use crate::upstream::lease::Lease;
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Option<Incoming>,
-    received: Option<Arc<AtomicU64>>,
+    upload: Arc<Upload>,
     stall: Stall,
+}
+
+/// How a request's body is doing: it is read by the upstream connection's task, and asked about by the request's.
+#[derive(Debug, Default)]
+pub struct Upload {
+    bytes: AtomicU64,
+    failed: OnceLock<UploadFault>,
+}
+
+/// What went wrong with a request's body, always on the caller's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadFault {
+    /// It broke off, or broke the rules of its protocol.
+    Broken,
+    /// It paused for longer than `timeouts.bodyStall`.
+    Stalled,
+}
+
+impl Upload {
+    /// Counts bytes that arrived.
+    pub fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that have arrived.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong with it.
+    pub fn fault(&self) -> Option<UploadFault> {
+        self.failed.get().copied()
+    }
 }
 
 impl RequestBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { inner: None, received: None, stall: Stall::unlimited() }
+        Self { inner: None, upload: Arc::default(), stall: Stall::after(Duration::ZERO) }
     }
 
     /// Passes `body` on, counts its bytes, and gives up when the sender pauses longer than `stall` (zero: never).
-    pub fn passing(body: Incoming, received: Arc<AtomicU64>, stall: Duration) -> Self {
-        if body.is_end_stream() {
-            return Self::empty();
-        }
-        Self { inner: Some(body), received: Some(received), stall: Stall::after(stall) }
+    pub fn passing(body: Incoming, upload: &Arc<Upload>, stall: Duration) -> Self {
+        let inner = (!body.is_end_stream()).then_some(body);
+        Self { inner, upload: Arc::clone(upload), stall: Stall::after(stall) }
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -62,13 +93,14 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
             ready!(this.stall.poll(cx));
+            let _ = this.upload.failed.set(UploadFault::Stalled);
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         };
         this.stall.moved();
-        if let (Some(Ok(frame)), Some(received)) = (&frame, &this.received)
-            && let Some(data) = frame.data_ref()
-        {
-            received.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => this.upload.count(frame.data_ref().map_or(0, |data| data.remaining() as u64)),
+            Some(Err(_)) => drop(this.upload.failed.set(UploadFault::Broken)),
+            None => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
     }
@@ -178,10 +210,6 @@ struct Stall {
 }
 
 impl Stall {
-    fn unlimited() -> Self {
-        Self::after(Duration::ZERO)
-    }
-
     fn after(limit: Duration) -> Self {
         Self { limit, waiting: None, armed: false }
     }

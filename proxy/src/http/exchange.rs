@@ -5,12 +5,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
+use super::body::Upload;
 use super::headers;
 use super::serve::Activity;
 use crate::policy_store::Verdict;
@@ -20,14 +20,15 @@ use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::Direction;
 use crate::telemetry::spans::{OpenSpan, Outcome};
 use crate::telemetry::trace_context::TraceContext;
+use crate::tls::handshake::Negotiated;
 
 /// What is the same for every request of a connection.
 #[derive(Debug)]
 pub struct Parties {
     /// Which way requests go.
     pub direction: Direction,
-    /// `http/1.1` or `h2`.
-    pub protocol: &'static str,
+    /// What the caller speaks.
+    pub protocol: Negotiated,
     /// The caller's SPIFFE ID.
     pub caller: Option<Arc<str>>,
     /// The called workload's SPIFFE ID, where it is known before the request is sent.
@@ -46,7 +47,7 @@ pub struct Exchange {
     time: SystemTime,
     started: Instant,
     method: Method,
-    received: Arc<AtomicU64>,
+    upload: Arc<Upload>,
     sent: u64,
     /// Whether the caller speaks gRPC.
     pub grpc: bool,
@@ -84,7 +85,7 @@ impl Exchange {
             time: SystemTime::now(),
             started: Instant::now(),
             method: request.method().clone(),
-            received: Arc::default(),
+            upload: Arc::default(),
             sent: 0,
             grpc: headers::is_grpc(request.headers()),
             host: None,
@@ -106,9 +107,9 @@ impl Exchange {
         &self.parties
     }
 
-    /// Counts the bytes of the request's body.
-    pub fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
+    /// How the request's body is doing.
+    pub fn upload(&self) -> &Arc<Upload> {
+        &self.upload
     }
 
     /// Counts bytes of the response's body.
@@ -118,7 +119,7 @@ impl Exchange {
 
     /// Counts the bytes of a tunnel.
     pub fn carried(&mut self, carried: Carried) {
-        self.received.store(carried.up, Ordering::Relaxed);
+        self.upload.count(carried.up);
         self.sent = carried.down;
     }
 
@@ -134,7 +135,7 @@ impl Exchange {
         parties.telemetry.access_log.write(&Line {
             time: self.time,
             direction: parties.direction.label(),
-            protocol: if self.grpc { "grpc" } else { parties.protocol },
+            protocol: if self.grpc { "grpc" } else { parties.protocol.label() },
             caller: parties.caller.as_deref(),
             workload: self.workload(),
             port: parties.port,
@@ -147,7 +148,7 @@ impl Exchange {
             rule: rule.map(|rule| &*rule.name),
             reason: self.reason,
             duration_us: took_us,
-            bytes_in: self.received.load(Ordering::Relaxed),
+            bytes_in: self.upload.bytes(),
             bytes_out: self.sent,
             upstream: self.upstream.as_deref(),
             trace_id: Some(&trace_id),

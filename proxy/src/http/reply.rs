@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::body::ResponseBody;
+use super::body::{ResponseBody, Upload, UploadFault};
 use super::exchange::Exchange;
 use super::headers::{REASON, REQUEST_ID};
 use super::serve::Answer;
@@ -32,8 +32,19 @@ impl Refusal {
     }
 }
 
-/// What the caller is told of a request that did not get through.
-pub fn of_failure(failed: Failed) -> Refusal {
+/// What the caller is told of a request that did not get through. If its own body is what failed, that is said, not what
+/// the upstream made of it.
+pub fn of_failure(failed: Failed, upload: &Upload) -> Refusal {
+    match upload.fault() {
+        Some(UploadFault::Stalled) => {
+            let text = "the request's body paused for longer than `timeouts.bodyStall`".to_owned();
+            return Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: "request_body_stalled", text };
+        }
+        Some(UploadFault::Broken) => {
+            return Refusal::bad_request("request_body_broken", "the request's body broke off");
+        }
+        None => {}
+    }
     match failed {
         Failed::Malformed(refusal) => refusal,
         Failed::Upstream(error) => {

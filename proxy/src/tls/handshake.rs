@@ -41,6 +41,16 @@ pub enum Negotiated {
     Http1,
 }
 
+impl Negotiated {
+    /// The word in the access log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http2 => "h2",
+            Self::Http1 => "http/1.1",
+        }
+    }
+}
+
 /// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {

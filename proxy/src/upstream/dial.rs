@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
-use crate::connections::{Connections, Generation, Opened, Registered};
+use crate::connections::{Carries, Connections, Generation, Opened, Registered};
 use crate::telemetry::metrics::{Direction, Metrics};
 use crate::tls::handshake::{self, HandshakeError, Secured};
 use crate::tls::{Alpn, Tls};
@@ -112,9 +112,9 @@ impl ToPeer {
         counted.handshake_seconds.record(secured.took.as_secs_f64());
         let opened = Opened {
             direction: Direction::Outbound,
-            protocol: match alpn {
-                Alpn::Http | Alpn::Http1 => "http",
-                Alpn::Opaque => "tcp",
+            carries: match alpn {
+                Alpn::Http | Alpn::Http1 => Carries::Http,
+                Alpn::Opaque => Carries::Tcp,
             },
             peer: Some(Arc::clone(&secured.peer)),
             address,

@@ -75,6 +75,8 @@ struct Idle {
 enum Found {
     Ready(Lease),
     Wait(oneshot::Receiver<Result<(), UpstreamError>>),
+    /// Its response has been read, its task has not yet said that it is ready for the next request.
+    Settling(Exclusive),
     OpenExclusive,
 }
 
@@ -95,30 +97,53 @@ impl Pool {
     /// # Errors
     /// When no connection can be opened.
     pub async fn take(self: &Arc<Self>, fresh: bool) -> Result<Lease, UpstreamError> {
-        // A connection may be gone again before the woken request gets to it; a few rounds mean that the upstream closes
-        // everything it accepts.
-        for _ in 0..TRIES {
+        // A shared connection may be gone again before the woken request gets to it; a few rounds of that mean that the
+        // upstream closes everything it accepts.
+        let mut tries = TRIES;
+        while tries > 0 {
             match self.find(fresh) {
                 Found::Ready(lease) => return Ok(lease),
-                Found::OpenExclusive => {
-                    let lease = self.open().await?;
-                    match lease {
-                        Opened::Exclusive(exclusive) => return Ok(Lease::Exclusive(*exclusive)),
-                        // The peer has changed its mind about the protocol: share what it offers.
-                        Opened::Shared(shared) => {
-                            self.lock().adopt(&shared);
-                            return Ok(Lease::Stream(Stream::take(shared)));
-                        }
+                Found::Settling(connection) => {
+                    if let Some(lease) = self.settle(connection).await {
+                        return Ok(lease);
                     }
                 }
-                Found::Wait(opened) => match opened.await {
-                    Ok(result) => result?,
-                    // The opening task was dropped: the process ends.
-                    Err(_) => return Err(self.closed()),
-                },
+                Found::OpenExclusive => return self.open_exclusive().await,
+                Found::Wait(opened) => {
+                    tries -= 1;
+                    // The opening task is only ever dropped when the process ends.
+                    opened.await.unwrap_or_else(|_| Err(self.closed()))?;
+                }
             }
         }
         Err(self.closed())
+    }
+
+    async fn open_exclusive(self: &Arc<Self>) -> Result<Lease, UpstreamError> {
+        match self.open().await? {
+            Opened::Exclusive(mut exclusive) => {
+                exclusive.pool = Some(Arc::clone(self));
+                Ok(Lease::Exclusive(*exclusive))
+            }
+            // The peer has changed its mind about the protocol: share what it offers.
+            Opened::Shared(shared) => {
+                self.lock().adopt(&shared);
+                Ok(Lease::Stream(Stream::take(shared)))
+            }
+        }
+    }
+
+    /// Gives the task of a connection its turn. One that is still busy, with a request's body whose response came early,
+    /// is let go: it closes when it is done.
+    async fn settle(self: &Arc<Self>, mut connection: Exclusive) -> Option<Lease> {
+        for _ in 0..SETTLING_TURNS {
+            tokio::task::yield_now().await;
+            if connection.sender.is_ready() {
+                connection.pool = Some(Arc::clone(self));
+                return Some(Lease::Exclusive(connection));
+            }
+        }
+        None
     }
 
     /// Takes back an HTTP/1.1 connection whose response has been read.
@@ -128,7 +153,6 @@ impl Pool {
             return;
         }
         connection.reused = true;
-        connection.pool = Some(Arc::clone(self));
         let mut state = self.lock();
         if connection.link.generation == state.generation {
             state.exclusive.push(Idle { connection, since: now });
@@ -331,10 +355,15 @@ impl State {
         self.exclusive.retain(|idle| idle.is_usable(now));
         // The most recently used first: the others get to be idle long enough to be closed.
         let ready = self.exclusive.iter().rposition(|idle| idle.connection.sender.is_ready());
-        let Some(index) = ready else { return Found::OpenExclusive };
-        let mut connection = self.exclusive.remove(index).connection;
-        connection.pool = Some(Arc::clone(pool));
-        Found::Ready(Lease::Exclusive(connection))
+        if let Some(index) = ready {
+            let mut connection = self.exclusive.remove(index).connection;
+            connection.pool = Some(Arc::clone(pool));
+            return Found::Ready(Lease::Exclusive(connection));
+        }
+        match self.exclusive.pop() {
+            Some(idle) => Found::Settling(idle.connection),
+            None => Found::OpenExclusive,
+        }
     }
 
     fn wants_more(&self, least: Option<&Shared>, most: usize) -> bool {
@@ -398,6 +427,8 @@ fn retire_after() -> Duration {
 
 /// A shared connection is gone right after it was opened at most this often before its request gives up.
 const TRIES: usize = 3;
+/// On a worker's single thread one turn is enough for a task that was woken before.
+const SETTLING_TURNS: usize = 3;
 /// Beyond `Shape::shared` further connections are opened only when all are full of streams; this is where that ends.
 const MOST_SHARED: usize = 64;
 /// Four times the HTTP/2 default: enough for 20 Gbit/s at 100 µs on a host, and what a slow reader can make us hold.
