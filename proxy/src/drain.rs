@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -101,6 +102,19 @@ impl Tasks {
         let mut seen = self.phase.clone();
         // An error means that the writer is gone, which is the end too.
         let _ = seen.wait_for(|current| *current >= phase).await;
+    }
+}
+
+/// Lets the HTTP library spawn its streams as tracked tasks.
+impl<F> Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.spawn(async move {
+            future.await;
+        });
     }
 }
 

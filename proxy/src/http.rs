@@ -1,13 +1,12 @@
-//! What both directions need to carry HTTP: targets, headers, bodies, replies, upgrades and the record of an exchange.
+//! What HTTP messages may hold on their way through: targets, headers, bodies, upgrades.
 //!
 //! Each rule about a message has one home here; the order in which they apply to a request stands in `inbound.rs` and
 //! `outbound.rs`.
 
-pub mod body;
-pub mod exchange;
+pub mod flow;
 pub mod headers;
 pub mod preface;
-pub mod reply;
-pub mod serve;
+pub mod refusal;
 pub mod target;
 pub mod upgrade;
+pub mod upload;

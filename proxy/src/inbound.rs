@@ -1,42 +1,47 @@
 //! Mesh to application: the way of a connection, and of each request on it, from top to bottom.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, COOKIE};
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use portcullis_certs_watcher::{Material, Peer};
+use portcullis_policy::Request as Asking;
 use portcullis_policy::path::{EncodedSlash, Path};
-use portcullis_policy::{HeaderValues, Request as Asking};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Carries, Generation, Level, Opened, Registered, source_of};
 use crate::drain::Phase;
-use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::exchange::{Exchange, Parties};
-use crate::http::headers::{self, FORWARDED_CLIENT_CERT};
-use crate::http::reply::{self, Refusal};
-use crate::http::serve::{self, Answer, Ended};
+use crate::http::headers::{self, FORWARDED_CLIENT_CERT, Fields};
+use crate::http::refusal::Refusal;
 use crate::http::target;
-use crate::http::upgrade;
+use crate::http::upgrade::Asked;
+use crate::http::upload::RequestBody;
 use crate::policy_store::{self, Loaded, Verdict};
+use crate::serve::connection::{self, Activity, Answer, Ended};
+use crate::serve::exchange::{Exchange, Parties};
+use crate::serve::opaque::OpaqueRecord;
+use crate::serve::reply;
+use crate::serve::response::ResponseBody;
+use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::sidecar::Sidecar;
 use crate::tcp;
-use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::Direction;
 use crate::telemetry::repeated::Say;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
 use crate::tls::handshake::{self, HandshakeError, Negotiated, Secured};
 use crate::upstream::dial::{Target, ToApplication};
-use crate::upstream::pool::{Pool, Route, Shape};
+use crate::upstream::open::Route;
+use crate::upstream::pool::{Pool, Shape};
 use crate::upstream::send::{self, Carriage, Outgoing};
 
 /// One inbound listener, as one worker sees it.
@@ -155,34 +160,31 @@ async fn carry_tcp(
     policy: &Arc<Loaded>,
 ) {
     let sidecar = &inbound.sidecar;
-    let (time, started) = (SystemTime::now(), Instant::now());
-    let connection = policy_store::connection(&secured.peer.id, secured.own.id(), inbound.port, source_of(from));
+    let Secured { stream, peer, own, .. } = secured;
+    let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Inbound, inbound.port);
+    record.caller = Some(peer.id.to_string());
+    record.workload = Some(own.id().to_string());
+    let connection = policy_store::connection(&peer.id, own.id(), inbound.port, source_of(from));
     let verdict = policy.decide_opaque(&connection);
-    let mut record = TcpRecord { time, started, carried: tcp::Carried::default(), reason: None, upstream: None };
-    if verdict.is_allow() {
-        match inbound.application.dial().await {
-            Ok((application, address)) => {
-                record.upstream = Some(address.to_string());
-                let signal = &registered.entry().signal;
-                let (carried, ended) = tcp::carry(secured.stream, application, sidecar.timeouts.tcp_idle, signal).await;
-                record.carried = carried;
-                record.reason = match ended {
-                    tcp::Ended::Closed => None,
-                    tcp::Ended::Idle => Some("idle_timeout"),
-                    tcp::Ended::Cut => signal.cause(),
-                    tcp::Ended::Broken(_) => Some("broken"),
-                };
-            }
-            Err(error) => {
-                tracing::warn!(error = error.chain(), "the application cannot be reached");
-                record.reason = Some(error.label());
-            }
-        }
-    } else {
-        record.reason = verdict.denial();
+    let denied = verdict.denial();
+    record.verdict = Some(verdict);
+    if let Some(denial) = denied {
+        record.reason = Some(denial);
         sidecar.telemetry.metrics.connection_closed(Direction::Inbound, "policy");
+        return;
     }
-    record.write(inbound, &secured.peer, &secured.own, &verdict);
+    match inbound.application.dial().await {
+        Ok((application, address)) => {
+            record.upstream = Some(address.to_string());
+            let signal = &registered.entry().signal;
+            let (carried, ended) = tcp::carry(stream, application, sidecar.timeouts.tcp_idle, signal).await;
+            record.ended(carried, &ended, signal.cause());
+        }
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "the application cannot be reached");
+            record.reason = Some(error.label());
+        }
+    }
 }
 
 async fn carry_http(
@@ -199,7 +201,7 @@ async fn carry_http(
         caller: Some(peer.id.to_string().into()),
         workload: Some(own.id().to_string().into()),
         port: inbound.port,
-        activity: serve::Activity::default(),
+        activity: Activity::default(),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
     let entry = Arc::clone(registered.entry());
@@ -212,7 +214,7 @@ async fn carry_http(
         async move { Ok::<_, Infallible>(answer(&connection, request).await) }
     });
     let tasks = sidecar.tasks.clone();
-    let ended = serve::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
+    let ended = connection::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
     match ended {
         Ended::Closed => {}
         Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Inbound, label),
@@ -232,8 +234,8 @@ async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>
     let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
 
     match forward(connection, request, &mut exchange).await {
-        Ok(upgrade::Forwarded::Response(sent)) => respond(connection, sent, exchange),
-        Ok(upgrade::Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
+        Ok(Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
         Err(refusal) => reply::refuse(exchange, &refusal),
     }
 }
@@ -243,27 +245,34 @@ async fn forward(
     connection: &Arc<HttpConnection>,
     mut request: Request<Incoming>,
     exchange: &mut Exchange,
-) -> Result<upgrade::Forwarded, Refusal> {
+) -> Result<Forwarded, Refusal> {
     let inbound = &*connection.inbound;
     let sidecar = &*inbound.sidecar;
 
     // 2. Within bounds, and of one mind about what it asks for.
-    let raw = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?.to_owned();
+    let asked_for = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     target::bounded(request.headers(), sidecar.limits.head_fields)?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
-    let asked = upgrade::Asked::take(&mut request);
+    let asked = Asked::take(&mut request);
 
     // 3. What the application will not see must not be decided on either.
     headers::strip_hop_by_hop(request.headers_mut());
     headers::strip_identity(request.headers_mut());
     if request.version() == Version::HTTP_2 {
-        join_cookies(request.headers_mut());
+        headers::join_cookies(request.headers_mut());
     }
 
     // 4. May it? Decided on the path that is forwarded.
-    let path = Path::normalise(raw.as_bytes(), EncodedSlash::Refuse)
+    let path = Path::normalise(asked_for.as_str().as_bytes(), EncodedSlash::Refuse)
         .map_err(|error| Refusal::bad_request(error.label(), error.to_string()))?;
-    exchange.path = path.as_str().into();
+    let forwarded = match path.target() {
+        Cow::Borrowed(_) => asked_for.clone(),
+        Cow::Owned(normal) => {
+            let malformed = |_| Refusal::bad_request("bad_target", "the target is malformed");
+            PathAndQuery::try_from(normal).map_err(malformed)?
+        }
+    };
+    exchange.target = Some(forwarded.clone());
     let verdict = decide(connection, &request, &host, &path)?;
     exchange.host = Some(host);
     let denied = verdict.denial();
@@ -281,8 +290,6 @@ async fn forward(
     // HTTP/2 has no upgrades of this kind.
     let asked = asked.filter(|_| Arc::ptr_eq(pool, &inbound.http1));
     let (mut head, body) = request.into_parts();
-    let path_and_query = PathAndQuery::try_from(path.target().as_ref());
-    let path_and_query = path_and_query.map_err(|_| Refusal::bad_request("bad_target", "the target is malformed"))?;
     // HTTP/1.0 may name no host; the application gets its own address then.
     let host = exchange.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&inbound.application.target.0).into();
     if let Some(forwarded) = &connection.forwarded {
@@ -295,10 +302,10 @@ async fn forward(
     let body = RequestBody::passing(body, exchange.upload(), stall);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
     let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
-    let sent = send::send(pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
+    let sent = send::send(pool, Outgoing { head, body, host, target: forwarded, carriage }, limit).await;
     let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
     exchange.upstream = Some(Arc::clone(&sent.lease.link().address));
-    upgrade::sort(asked, sent)
+    sort(asked, sent)
 }
 
 fn decide(
@@ -340,7 +347,7 @@ fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exch
 }
 
 /// Passes the application's 101 on and joins the two halves.
-fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
+fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
     let sidecar = &connection.inbound.sidecar;
     let entry = connection.registered.entry();
     let opened = Opened {
@@ -352,55 +359,8 @@ fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, 
         expected: None,
         generation: entry.opened.generation,
     };
-    let tunnel = upgrade::Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
+    let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
     tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
-}
-
-/// HTTP/2 may split `Cookie` into crumbs; an HTTP/1.1 application expects one field (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let rest = crumbs.map(HeaderValue::as_bytes);
-    let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
-}
-
-/// Lets policy look at header fields without copying them.
-struct Fields<'a>(&'a HeaderMap);
-
-impl HeaderValues for Fields<'_> {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
-            visit(value.as_bytes());
-        }
-    }
-}
-
-/// What the access log says of an opaque TCP connection.
-struct TcpRecord {
-    time: SystemTime,
-    started: Instant,
-    carried: tcp::Carried,
-    reason: Option<&'static str>,
-    upstream: Option<String>,
-}
-
-impl TcpRecord {
-    fn write(&self, inbound: &Inbound, peer: &Peer, own: &Material, verdict: &Verdict) {
-        let rule = verdict.rule();
-        inbound.sidecar.telemetry.access_log.write(&Line {
-            decision: Some(verdict.label()),
-            policy: rule.map(|rule| &*rule.policy),
-            rule: rule.map(|rule| &*rule.name),
-            reason: self.reason,
-            upstream: self.upstream.as_deref(),
-            caller: Some(&peer.id.to_string()),
-            workload: Some(&own.id().to_string()),
-            ..Line::tcp(Direction::Inbound, inbound.port, self.time, self.started.elapsed(), self.carried)
-        });
-    }
 }
 
 fn refused(sidecar: &Sidecar, from: SocketAddr, error: &HandshakeError) {

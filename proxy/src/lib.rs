@@ -9,23 +9,29 @@ pub mod telemetry;
 
 pub mod config;
 
-pub mod connections;
-pub mod http;
 pub mod policy_store;
+
+pub mod connections;
 pub mod tcp;
 pub mod tls;
+
+pub mod http;
 pub mod upstream;
 
-pub mod listen;
+pub mod serve;
 pub mod sidecar;
-pub mod workers;
 
 pub mod inbound;
 pub mod outbound;
 
-pub mod admin;
-pub mod readiness;
+pub mod listen;
+pub mod workers;
+
 pub mod sideband;
+
+pub mod readiness;
+
+pub mod admin;
 
 pub mod app;
 

@@ -3,10 +3,9 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,23 +15,27 @@ use tokio::net::TcpStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Carries, Generation, Level, Opened, Registered};
-use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::exchange::{Exchange, Parties};
 use crate::http::headers;
 use crate::http::preface;
-use crate::http::reply::{self, Refusal};
-use crate::http::serve::{self, Answer, Ended};
+use crate::http::refusal::Refusal;
 use crate::http::target;
-use crate::http::upgrade;
+use crate::http::upgrade::Asked;
+use crate::http::upload::RequestBody;
+use crate::serve::connection::{self, Activity, Answer, Ended};
+use crate::serve::exchange::{Exchange, Parties};
+use crate::serve::opaque::OpaqueRecord;
+use crate::serve::reply;
+use crate::serve::response::ResponseBody;
+use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::sidecar::Sidecar;
 use crate::tcp;
-use crate::telemetry::access_log::Line;
 use crate::telemetry::metrics::Direction;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::dial::{Target, ToPeer};
-use crate::upstream::pool::{Pool, Route, Shape};
+use crate::upstream::open::Route;
+use crate::upstream::pool::{Pool, Shape};
 use crate::upstream::send::{self, Carriage, Outgoing};
 
 /// One outbound listener, as one worker sees it.
@@ -109,7 +112,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
 
     // 2. Carry it. Opaque TCP connects to its peer now, HTTP for each request.
     match outbound.protocol {
-        Protocol::Tcp => carry_tcp(&outbound, stream, &registered).await,
+        Protocol::Tcp => carry_tcp(&outbound, stream).await,
         Protocol::Http2 | Protocol::Grpc => carry_http(outbound, stream, Negotiated::Http2, registered).await,
         Protocol::Http | Protocol::Auto => {
             // An application that opens a connection ahead of need may stay silent as long as an idle one.
@@ -123,42 +126,25 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
     }
 }
 
-async fn carry_tcp(outbound: &Outbound, stream: TcpStream, registered: &Registered) {
+async fn carry_tcp(outbound: &Outbound, stream: TcpStream) {
     let sidecar = &outbound.sidecar;
-    let (time, started) = (SystemTime::now(), Instant::now());
-    let (mut carried, mut upstream, mut peer) = (tcp::Carried::default(), None, None);
-    let reason = match outbound.peer.dial(Alpn::Opaque).await {
+    let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Outbound, outbound.port);
+    record.caller = outbound.own_identity().map(|own| own.to_string());
+    match outbound.peer.dial(Alpn::Opaque).await {
         Ok(connection) => {
-            upstream = Some(connection.address.to_string());
-            peer = Some(connection.secured.peer.id.to_string());
-            // Whichever of the two entries is cut first ends both halves.
-            let (ours, theirs) = (&registered.entry().signal, &connection.registered.entry().signal);
-            let carrying = tcp::carry(stream, connection.secured.stream, sidecar.timeouts.tcp_idle, theirs);
-            let (moved, ended) = tokio::select! {
-                outcome = carrying => outcome,
-                () = ours.reached(Level::Cut) => (tcp::Carried::default(), tcp::Ended::Cut),
-            };
-            carried = moved;
-            match ended {
-                tcp::Ended::Closed => None,
-                tcp::Ended::Idle => Some("idle_timeout"),
-                tcp::Ended::Cut => theirs.cause().or(ours.cause()),
-                tcp::Ended::Broken(_) => Some("broken"),
-            }
+            record.upstream = Some(connection.address.to_string());
+            record.workload = Some(connection.secured.peer.id.to_string());
+            // The drain signals both entries, the re-check the peer's.
+            let signal = &connection.registered.entry().signal;
+            let carrying = tcp::carry(stream, connection.secured.stream, sidecar.timeouts.tcp_idle, signal);
+            let (carried, ended) = carrying.await;
+            record.ended(carried, &ended, signal.cause());
         }
         Err(error) => {
             sidecar.telemetry.metrics.connection_closed(Direction::Outbound, error.label());
-            Some(error.label())
+            record.reason = Some(error.label());
         }
-    };
-    let caller = outbound.own_identity().map(|own| own.to_string());
-    sidecar.telemetry.access_log.write(&Line {
-        caller: caller.as_deref(),
-        workload: peer.as_deref(),
-        upstream: upstream.as_deref(),
-        reason,
-        ..Line::tcp(Direction::Outbound, outbound.port, time, started.elapsed(), carried)
-    });
+    }
 }
 
 async fn carry_http<Io>(outbound: Arc<Outbound>, stream: Io, protocol: Negotiated, registered: Registered)
@@ -172,7 +158,7 @@ where
         caller: outbound.own_identity().map(|own| own.to_string().into()),
         workload: None,
         port: outbound.port,
-        activity: serve::Activity::default(),
+        activity: Activity::default(),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
     let entry = Arc::clone(registered.entry());
@@ -182,7 +168,7 @@ where
         async move { Ok::<_, Infallible>(answer(&connection, request).await) }
     });
     let tasks = sidecar.tasks.clone();
-    let ended = serve::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
+    let ended = connection::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
     match ended {
         Ended::Closed => {}
         Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Outbound, label),
@@ -202,8 +188,8 @@ async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>
     let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
 
     match forward(connection, request, &mut exchange).await {
-        Ok(upgrade::Forwarded::Response(sent)) => respond(connection, sent, exchange),
-        Ok(upgrade::Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
+        Ok(Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
         Err(refusal) => reply::refuse(exchange, &refusal),
     }
 }
@@ -213,18 +199,16 @@ async fn forward(
     connection: &Arc<HttpConnection>,
     mut request: Request<Incoming>,
     exchange: &mut Exchange,
-) -> Result<upgrade::Forwarded, Refusal> {
+) -> Result<Forwarded, Refusal> {
     let outbound = &*connection.outbound;
     let sidecar = &*outbound.sidecar;
 
     // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
-    let raw = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
-    let path_and_query = PathAndQuery::try_from(raw);
-    let path_and_query = path_and_query.map_err(|_| Refusal::bad_request("bad_target", "the target is malformed"))?;
-    exchange.path = path_and_query.path().into();
+    let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
+    exchange.target = Some(target.clone());
     target::bounded(request.headers(), sidecar.limits.head_fields)?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
-    let asked = upgrade::Asked::take(&mut request);
+    let asked = Asked::take(&mut request);
 
     // 3. What belongs to this hop stays here; nobody but a sidecar says who calls.
     headers::strip_hop_by_hop(request.headers_mut());
@@ -239,12 +223,12 @@ async fn forward(
     let body = RequestBody::passing(body, exchange.upload(), stall);
     let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
     exchange.host = Some(host.clone());
-    let sent = send::send(&outbound.pool, Outgoing { head, body, host, path_and_query, carriage }, limit).await;
+    let sent = send::send(&outbound.pool, Outgoing { head, body, host, target, carriage }, limit).await;
     let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
     let link = sent.lease.link();
     exchange.upstream = Some(Arc::clone(&link.address));
     exchange.answered_by = link.peer_id.clone();
-    upgrade::sort(asked, sent)
+    sort(asked, sent)
 }
 
 /// Passes the peer's response on.
@@ -259,7 +243,7 @@ fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exch
 }
 
 /// Passes the peer's 101 on and joins the two halves.
-fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
+fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
     let sidecar = &connection.outbound.sidecar;
     let link = sent.lease.link();
     let opened = Opened {
@@ -271,7 +255,7 @@ fn switch(connection: &HttpConnection, asked: upgrade::Asked, sent: send::Sent, 
         expected: Some(Arc::clone(&connection.outbound.peer.expected)),
         generation: link.generation,
     };
-    let tunnel = upgrade::Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
+    let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
     tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
 }
 

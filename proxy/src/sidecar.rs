@@ -7,8 +7,8 @@ use tokio::sync::{Notify, Semaphore};
 use crate::config::{Limits, Timeouts};
 use crate::connections::{Connections, Generation};
 use crate::drain::Tasks;
-use crate::http::serve::Bounds;
 use crate::policy_store::PolicyStore;
+use crate::serve::connection::Bounds;
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 

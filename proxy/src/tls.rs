@@ -2,7 +2,7 @@
 //!
 //! Session resumption is off in both directions: a resumed session would carry an identity that the trust and policy of
 //! today were never asked about. The configuration of a handshake is therefore built for that handshake from the
-//! credentials of the moment; building it costs a few microseconds beside the half millisecond of the handshake.
+//! credentials of the moment; building it costs half a microsecond, verifying the peer's chain costs 110.
 
 pub mod handshake;
 

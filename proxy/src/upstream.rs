@@ -1,10 +1,10 @@
 //! The connections we open: to our application (plaintext, on this host) and to mesh peers (mTLS).
 //!
-//! [`pool::Pool`] keeps the HTTP connections of one destination for one worker; [`dial::Dial`] makes single ones, for
-//! opaque TCP and for upgrades.
+//! [`pool::Pool`] keeps the HTTP connections of one destination for one worker; `dial` makes single ones, for opaque TCP.
 
 pub mod dial;
 pub mod lease;
+pub mod open;
 pub mod pool;
 pub mod send;
 

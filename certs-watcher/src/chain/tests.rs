@@ -1,3 +1,5 @@
+//! Tests of `chain.rs`.
+
 use super::*;
 use crate::pki::{API, Authority, prod};
 

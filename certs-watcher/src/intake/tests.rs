@@ -1,3 +1,5 @@
+//! Tests of `intake.rs`.
+
 use super::*;
 use crate::volume::read_bundle;
 

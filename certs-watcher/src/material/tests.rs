@@ -1,3 +1,5 @@
+//! Tests of `material.rs`.
+
 use std::path::Path;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};

@@ -1,3 +1,5 @@
+//! Tests of `peer.rs`.
+
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::CertificateError;
 use rustls_pki_types::pem::PemObject;

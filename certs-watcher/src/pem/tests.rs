@@ -1,3 +1,5 @@
+//! Tests of `pem.rs`.
+
 use rustls_pki_types::PrivateKeyDer;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `spiffe_bundle.rs`.
+
 use super::*;
 use crate::pki::{Authority, base64};
 

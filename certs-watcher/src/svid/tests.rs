@@ -1,3 +1,5 @@
+//! Tests of `svid.rs`.
+
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
 };

@@ -1,3 +1,5 @@
+//! Tests of `trust.rs`.
+
 use rcgen::{IsCa, KeyUsagePurpose};
 
 use super::*;

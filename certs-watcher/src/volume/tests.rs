@@ -1,3 +1,5 @@
+//! Tests of `volume.rs`.
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use tempfile::{TempDir, tempdir};

@@ -1,3 +1,5 @@
+//! Tests of `path.rs`.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

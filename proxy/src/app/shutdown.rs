@@ -50,7 +50,11 @@ impl Ending {
         if !self.drain.finished(LAST_TASKS).await {
             tracing::warn!("some tasks did not end in time");
         }
-        self.sidecar.telemetry.spans.finish();
+        // The exporter's thread sends over this runtime, which must therefore go on meanwhile.
+        let telemetry = Arc::clone(&self.sidecar.telemetry);
+        if tokio::task::spawn_blocking(move || telemetry.spans.finish()).await.is_err() {
+            tracing::warn!("the last spans were not exported");
+        }
         if let Ok(workers) = Arc::try_unwrap(self.workers) {
             workers.join();
         }

@@ -61,9 +61,11 @@ pub(super) fn sweep_pools(pools: Vec<Vec<Arc<Pool>>>, workers: &Workers, tasks: 
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(SWEEP) => pools.iter().for_each(|pool| pool.sweep()),
-                    () = ended.reached(Phase::Ended) => return,
+                    () = ended.reached(Phase::Closing) => break,
                 }
             }
+            // Nobody asks for connections any more: those in use close with their last response.
+            pools.iter().for_each(|pool| pool.empty());
         });
     }
 }

@@ -1,22 +1,20 @@
 //! From the file to the checked configuration, collecting every mistake.
 
+mod bounds;
+mod telemetry;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portcullis_policy::diagnostic::{Codes, Diagnostics};
 use portcullis_policy::document::{Fields, Item, Reader, parse};
 use portcullis_policy::source::{File, Position, Source};
 use spiffe::{SpiffeId, TrustDomain};
-use tracing::Level;
 
-use super::values::{self, ValueError};
+use super::values;
 use super::{Checked, Config, Identity, Inbound, Limits, Logs, Outbound, Protocol, Timeouts, TrustBundle};
-use crate::telemetry::access_log::Destination;
-use crate::telemetry::log::Format;
-use crate::telemetry::spans::SpanExport;
 
 pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
     let source = match Source::read(File { name, bytes }, &CODES) {
@@ -63,13 +61,13 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
     let outbound = optional_list(&fields, "outbound", outbound);
     let policy = fields.optional("policy").map(policy);
     let workers = workers(fields.optional("workers"));
-    let timeouts = fields.optional("timeouts").map_or(Some(Timeouts::default()), timeouts);
-    let limits = fields.optional("limits").map_or(Some(Limits::default()), limits);
+    let timeouts = fields.optional("timeouts").map_or(Some(Timeouts::default()), bounds::timeouts);
+    let limits = fields.optional("limits").map_or(Some(Limits::default()), bounds::limits);
     let admin = listener(&fields, "admin", ADMIN);
     let metrics = listener(&fields, "metrics", METRICS);
     let health = listener(&fields, "health", HEALTH);
-    let logs = fields.optional("logs").map_or(Some(Logs::default()), logs);
-    let tracing = tracing(fields.optional("tracing"), otlp_endpoint, item);
+    let logs = fields.optional("logs").map_or(Some(Logs::default()), telemetry::logs);
+    let tracing = telemetry::tracing(fields.optional("tracing"), otlp_endpoint, item);
     if let (Some(admin), Some(at)) = (admin, fields.optional("admin"))
         && !admin.ip().is_loopback()
     {
@@ -80,11 +78,17 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         let reported = item.error(CODES.missing_key, "the configuration has `inbound` but no `policy`");
         reported.help("add `policy: {directory: …}`; without a policy nothing may call the workload");
     }
+    let sidebands = [("admin", admin), ("metrics", metrics), ("health", health)];
+    let sidebands = sidebands.into_iter().filter_map(|(name, address)| Some((name, address?)));
+    let inbound_listeners = inbound.iter().flatten().map(|inbound| ("inbound", inbound.listen));
+    let outbound_listeners = outbound.iter().flatten().map(|outbound| ("outbound", outbound.listen));
+    let listening = inbound_listeners.chain(outbound_listeners).chain(sidebands).collect();
+    check_addresses(&listening, inbound.as_deref().unwrap_or_default(), item);
     let (inbound, outbound) = (inbound?, outbound?);
     if inbound.is_empty() && outbound.is_empty() {
         item.error(NOTHING_TO_DO, "there is neither `inbound` nor `outbound`").help("add at least one listener");
     }
-    let config = Config {
+    Some(Config {
         identity: identity?,
         trust: trust?,
         policy: policy.unwrap_or_else(|| Some(Vec::new()))?,
@@ -98,9 +102,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         health: health?,
         logs: logs?,
         tracing: tracing?,
-    };
-    check_addresses(&config, item);
-    Some(config)
+    })
 }
 
 fn identity(item: Item<'_>) -> Option<Identity> {
@@ -120,7 +122,7 @@ fn trust(item: Item<'_>) -> Option<Vec<TrustBundle>> {
             not_yet(crl);
         }
         let domain = fields.required("trustDomain");
-        let trust_domain = domain.and_then(|item| item.parsed(CODES.bad_value, TrustDomain::new).map(|td| (item, td)));
+        let trust_domain = domain.and_then(|item| item.parsed(CODES.bad_value, trust_domain_of).map(|td| (item, td)));
         let bundle = fields.required("bundle").and_then(path);
         Some((trust_domain?, bundle?))
     })?;
@@ -191,143 +193,6 @@ fn outbound(item: Item<'_>) -> Option<Outbound> {
     Some(Outbound { listen: listen?, connect, port, protocol: protocol?, identities: identities?.into() })
 }
 
-fn timeouts(item: Item<'_>) -> Option<Timeouts> {
-    let fields = item.fields(&TIMEOUTS)?;
-    let default = Timeouts::default();
-    let read = |key, default| fields.optional(key).map_or(Some(default), duration);
-    // Without these a peer could hold what we gave it for ever.
-    let always = |key, default| {
-        let item = fields.optional(key);
-        let read = item.map_or(Some(default), duration)?;
-        if let (Duration::ZERO, Some(item)) = (read, item) {
-            item.error(CODES.bad_value, format!("`{key}` cannot be off")).help("give it a duration, such as 10s");
-        }
-        Some(read)
-    };
-    let timeouts = (
-        always("handshake", default.handshake),
-        always("requestHead", default.request_head),
-        read("responseHead", default.response_head),
-        always("connect", default.connect),
-        read("idle", default.idle),
-        read("bodyStall", default.body_stall),
-        read("tcpIdle", default.tcp_idle),
-        read("maxAge", default.max_age),
-        read("lameDuck", default.lame_duck),
-        read("drain", default.drain),
-    );
-    Some(Timeouts {
-        handshake: timeouts.0?,
-        request_head: timeouts.1?,
-        response_head: timeouts.2?,
-        connect: timeouts.3?,
-        idle: timeouts.4?,
-        body_stall: timeouts.5?,
-        tcp_idle: timeouts.6?,
-        max_age: timeouts.7?,
-        lame_duck: timeouts.8?,
-        drain: timeouts.9?,
-    })
-}
-
-fn limits(item: Item<'_>) -> Option<Limits> {
-    let fields = item.fields(&LIMITS)?;
-    let default = Limits::default();
-    for key in ["ratePerIdentity", "inFlightPerDestination"] {
-        if let Some(item) = fields.optional(key)
-            && item.integer(0..=u64::from(u32::MAX)).is_some_and(|limit| limit != 0)
-        {
-            not_yet(item);
-        }
-    }
-    let count = |key, default: usize, least: u64| {
-        let bounds = least..=10_000_000;
-        let read = |item: Item<'_>| item.integer(bounds).and_then(|count| usize::try_from(count).ok());
-        fields.optional(key).map_or(Some(default), read)
-    };
-    let bytes = |key, default: usize, least: usize| {
-        let read = |item: Item<'_>| {
-            let size =
-                item.text().map(values::size)?.map_err(|error| drop(item.error(CODES.bad_value, error.to_string())));
-            let size = size.ok()?;
-            if (least..=MOST_BYTES).contains(&size) {
-                return Some(size);
-            }
-            let message = format!("`{key}` is not within {least} to {MOST_BYTES} bytes");
-            drop(item.error(CODES.bad_value, message));
-            None
-        };
-        fields.optional(key).map_or(Some(default), read)
-    };
-    let counts = (
-        count("connections", default.connections, 0),
-        count("connectionsPerIdentity", default.connections_per_identity, 0),
-        count("handshakes", default.handshakes, 1),
-        bytes("headBytes", default.head_bytes, LEAST_HEAD),
-        count("headFields", default.head_fields, 1),
-        bytes("uriBytes", default.uri_bytes, 1),
-        count("streamsPerConnection", 100, 1),
-    );
-    Some(Limits {
-        connections: counts.0?,
-        connections_per_identity: counts.1?,
-        handshakes: counts.2?,
-        head_bytes: counts.3?,
-        head_fields: counts.4?,
-        uri_bytes: counts.5?,
-        streams_per_connection: u32::try_from(counts.6?).ok()?,
-    })
-}
-
-fn logs(item: Item<'_>) -> Option<Logs> {
-    let fields = item.fields(&["access", "format", "level"])?;
-    let default = Logs::default();
-    let access = fields.optional("access").map_or(Some(default.access), |item| {
-        // `off` is a boolean to readers of YAML 1.1; here it can only be meant as a word.
-        Some(match item.text()? {
-            "stdout" => Destination::Stdout,
-            "off" => Destination::Off,
-            path if path.starts_with('/') => Destination::File(path.into()),
-            _ => {
-                let reported = item.error(CODES.bad_value, "`access` names no destination");
-                reported.help("write stdout, off, or the absolute path of a file");
-                return None;
-            }
-        })
-    });
-    let formats = [("json", Format::Json), ("text", Format::Text)];
-    let format = fields.optional("format").map_or(Some(default.format), |item| item.choice(&formats));
-    let levels = [
-        ("error", Level::ERROR),
-        ("warn", Level::WARN),
-        ("info", Level::INFO),
-        ("debug", Level::DEBUG),
-        ("trace", Level::TRACE),
-    ];
-    let level = fields.optional("level").map_or(Some(default.level), |item| item.choice(&levels));
-    Some(Logs { access: access?, format: format?, level: level? })
-}
-
-fn tracing(item: Option<Item<'_>>, environment: Option<&str>, root: Item<'_>) -> Option<Option<SpanExport>> {
-    let Some(item) = item else {
-        let Some(endpoint) = environment else { return Some(None) };
-        return match values::endpoint(endpoint) {
-            Ok(endpoint) => Some(Some(SpanExport { endpoint, sample_ratio: SAMPLE_RATIO })),
-            Err(error) => {
-                let reported = root.error(CODES.bad_value, format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"));
-                reported.help("send spans to a collector on this host, or through an outbound listener");
-                None
-            }
-        };
-    };
-    let fields = item.fields(&["endpoint", "sampleRatio"])?;
-    let endpoint = fields.required("endpoint").and_then(|item| item.parsed(CODES.bad_value, values::endpoint));
-    let sample_ratio = fields.optional("sampleRatio").map_or(Some(SAMPLE_RATIO), |item| {
-        values::share(item.text()?).map_err(|error| drop(item.error(CODES.bad_value, error.to_string()))).ok()
-    });
-    Some(Some(SpanExport { endpoint: endpoint?, sample_ratio: sample_ratio? }))
-}
-
 fn listener(fields: &Fields<'_>, key: &'static str, default: SocketAddr) -> Option<SocketAddr> {
     let Some(item) = fields.optional(key) else { return Some(default) };
     item.fields(&["listen"])?.required("listen").and_then(address)
@@ -343,21 +208,20 @@ fn workers(item: Option<Item<'_>>) -> Option<NonZeroUsize> {
     usize::try_from(count).ok().and_then(NonZeroUsize::new)
 }
 
+/// Every listener that could be read, with its name.
+type Listening = Vec<(&'static str, SocketAddr)>;
+
 /// Listeners that would take each other's connections, and forwards into ourselves.
-fn check_addresses(config: &Config, root: Item<'_>) {
-    let sidebands = [("admin", config.admin), ("metrics", config.metrics), ("health", config.health)];
-    let inbound = config.inbound.iter().map(|inbound| ("inbound", inbound.listen));
-    let outbound = config.outbound.iter().map(|outbound| ("outbound", outbound.listen));
-    let all: Vec<(&str, SocketAddr)> = inbound.chain(outbound).chain(sidebands).collect();
-    for (index, (name, address)) in all.iter().enumerate() {
-        let earlier = all.iter().take(index).find(|(_, other)| values::overlap(*address, *other));
+fn check_addresses(listening: &Listening, inbound: &[Inbound], root: Item<'_>) {
+    for (index, (name, address)) in listening.iter().enumerate() {
+        let earlier = listening.iter().take(index).find(|(_, other)| values::overlap(*address, *other));
         if let Some((other, _)) = earlier {
             let message = format!("`{name}` and `{other}` both listen on {address}");
             root.error(TWICE, message).help("give each listener an address of its own");
         }
     }
-    for inbound in &config.inbound {
-        if let Some((name, _)) = all.iter().find(|(_, own)| values::overlap(inbound.forward, *own)) {
+    for inbound in inbound {
+        if let Some((name, _)) = listening.iter().find(|(_, own)| values::overlap(inbound.forward, *own)) {
             let message = format!("`forward: {}` leads back to our own `{name}` listener", inbound.forward);
             root.error(LOOP, message).help("name the address of the application");
         }
@@ -385,9 +249,8 @@ fn address(item: Item<'_>) -> Option<SocketAddr> {
     item.parsed(CODES.bad_value, values::address)
 }
 
-fn duration(item: Item<'_>) -> Option<Duration> {
-    let read: Result<Duration, ValueError> = values::duration(item.text()?);
-    read.map_err(|error| drop(item.error(CODES.bad_value, error.to_string()))).ok()
+fn trust_domain_of(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::new(text).map_err(|error| format!("`{text}` is no trust domain: {error}"))
 }
 
 fn spiffe_id(item: Item<'_>) -> Option<SpiffeId> {
@@ -412,39 +275,10 @@ const ROOT: [&str; 15] = [
     "admin", "metrics", "health", "logs", "tracing",
 ];
 const NOT_YET: [&str; 2] = ["denyList", "capture"];
-const TIMEOUTS: [&str; 10] = [
-    "handshake",
-    "requestHead",
-    "responseHead",
-    "connect",
-    "idle",
-    "bodyStall",
-    "tcpIdle",
-    "maxAge",
-    "lameDuck",
-    "drain",
-];
-const LIMITS: [&str; 9] = [
-    "connections",
-    "connectionsPerIdentity",
-    "handshakes",
-    "headBytes",
-    "headFields",
-    "uriBytes",
-    "streamsPerConnection",
-    "ratePerIdentity",
-    "inFlightPerDestination",
-];
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15000);
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 15020);
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 15021);
-/// One request in a hundred: enough to see, little enough to store.
-const SAMPLE_RATIO: f64 = 0.01;
-/// The HTTP library's smallest buffer for a head.
-const LEAST_HEAD: usize = 8 << 10;
-/// Heads are held in memory once for each request.
-const MOST_BYTES: usize = 1 << 20;
 
 const TOO_MANY: &str = "C015";
 const TWICE: &str = "C016";

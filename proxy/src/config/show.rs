@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Limits, Timeouts};
 use crate::telemetry::access_log::Destination;
+use crate::telemetry::log::Format;
 
 impl Config {
     /// For the admin page. Nothing in a configuration is secret: keys are named by directory only.
@@ -39,6 +40,10 @@ impl Config {
             Destination::Off => json!("off"),
             Destination::File(path) => json!(path),
         };
+        let format = match self.logs.format {
+            Format::Json => "json",
+            Format::Text => "text",
+        };
         json!({
             "identity": { "directory": self.identity.directory, "spiffeId": spiffe_id },
             "trust": trust,
@@ -51,7 +56,7 @@ impl Config {
             "admin": { "listen": self.admin },
             "metrics": { "listen": self.metrics },
             "health": { "listen": self.health },
-            "logs": { "access": access, "level": self.logs.level.as_str().to_ascii_lowercase() },
+            "logs": { "access": access, "format": format, "level": self.logs.level.as_str().to_ascii_lowercase() },
             "tracing": self.tracing.map(|export| {
                 json!({ "endpoint": format!("http://{}", export.endpoint), "sampleRatio": export.sample_ratio })
             }),

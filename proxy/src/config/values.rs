@@ -92,10 +92,12 @@ pub(super) fn share(text: &str) -> Result<f64, ValueError> {
     share.ok_or_else(|| ValueError::Share { given: text.to_owned() })
 }
 
-/// Whether a listener on `a` takes connections meant for `b`: same port, same address or one of them any address.
+/// Whether a listener on `a` takes connections meant for `b`: same port, and the same address or one that takes all of its
+/// family. `::` takes those to IPv4 as well, as Linux has it by default.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let any = |ip: IpAddr| ip.is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any(a.ip()) || any(b.ip()))
+    let takes = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let (one, other) = (a.ip(), b.ip());
+    a.port() != 0 && a.port() == b.port() && (one == other || takes(one, other) || takes(other, one))
 }
 
 /// A month: longer than any connection should live, and far from where adding to a clock overflows.

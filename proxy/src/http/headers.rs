@@ -1,9 +1,10 @@
 //! Which headers pass: hop-by-hop fields and identity headers go, ours are set from what was verified.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use portcullis_policy::HeaderValues;
 use spiffe::SpiffeId;
 
 use crate::telemetry::trace_context::{TRACEPARENT, TraceContext};
@@ -90,6 +91,29 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         let value = value.as_bytes();
         value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
     })
+}
+
+/// HTTP/2 may split `Cookie` into crumbs; an HTTP/1.1 application expects one field (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let rest = crumbs.map(HeaderValue::as_bytes);
+    let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Lets policy look at header fields without copying them.
+#[derive(Debug)]
+pub struct Fields<'a>(pub &'a HeaderMap);
+
+impl HeaderValues for Fields<'_> {
+    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for value in self.0.get_all(name) {
+            visit(value.as_bytes());
+        }
+    }
 }
 
 fn connection_listed(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -211,6 +235,13 @@ mod tests {
             assert_eq!(made.len(), 32, "{unfit}");
             assert_eq!(map.get(REQUEST_ID), Some(&made));
         }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field_in_their_order() {
+        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        join_cookies(&mut map);
+        assert_eq!(map.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
-use super::reply::Refusal;
+use super::refusal::Refusal;
 
 /// The host of a request; empty for HTTP/1.0 without one.
 ///
@@ -40,24 +40,20 @@ pub fn host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Box<str>
 /// # Errors
 /// 400 for a form of target that the method does not have, 414 for one of more than `limit` bytes; `CONNECT` is not
 /// carried.
-pub fn path_and_query<'a>(method: &Method, uri: &'a Uri, limit: usize) -> Result<&'a str, Refusal> {
+pub fn path_and_query(method: &Method, uri: &Uri, limit: usize) -> Result<PathAndQuery, Refusal> {
     if method == Method::CONNECT {
-        let status = http::StatusCode::METHOD_NOT_ALLOWED;
+        let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Refusal { status, reason: "connect", text: "CONNECT is not carried".to_owned() });
     }
-    match uri.path_and_query().map(PathAndQuery::as_str) {
-        Some(path) if path.len() > limit => {
-            let status = http::StatusCode::URI_TOO_LONG;
-            Err(Refusal {
-                status,
-                reason: "uri_too_long",
-                text: "the target is longer than `limits.uriBytes`".to_owned(),
-            })
+    match uri.path_and_query() {
+        Some(target) if target.as_str().len() > limit => {
+            let text = "the target is longer than `limits.uriBytes`".to_owned();
+            Err(Refusal { status: StatusCode::URI_TOO_LONG, reason: "uri_too_long", text })
         }
-        Some("*") if method == Method::OPTIONS => Ok("*"),
-        Some(path) if path.starts_with('/') => Ok(path),
+        Some(target) if target.as_str() == "*" && method == Method::OPTIONS => Ok(target.clone()),
+        Some(target) if target.as_str().starts_with('/') => Ok(target.clone()),
         // Absolute-form without a path is the root (RFC 9112 section 3.2.2).
-        Some("") | None if uri.authority().is_some() => Ok("/"),
+        None if uri.authority().is_some() => Ok(PathAndQuery::from_static("/")),
         _ => Err(Refusal::bad_request("bad_target", "the request's target is no path")),
     }
 }
@@ -70,7 +66,7 @@ pub fn bounded(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
     if headers.len() <= limit {
         return Ok(());
     }
-    let status = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     Err(Refusal { status, reason: "too_many_fields", text: "more header fields than `limits.headFields`".to_owned() })
 }
 

@@ -16,7 +16,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::metrics::{Direction, Metrics};
-use crate::tcp::Carried;
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +88,8 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// What a line about opaque TCP says in any case.
-    pub fn tcp(direction: Direction, port: u16, time: SystemTime, took: Duration, carried: Carried) -> Self {
+    /// What a line about opaque TCP says in any case; `bytes` are those in and those out.
+    pub fn tcp(direction: Direction, port: u16, time: SystemTime, took: Duration, bytes: (u64, u64)) -> Self {
         Self {
             time,
             direction: direction.label(),
@@ -107,8 +106,8 @@ impl Line<'_> {
             rule: None,
             reason: None,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            bytes_in: carried.up,
-            bytes_out: carried.down,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
             upstream: None,
             trace_id: None,
             request_id: None,

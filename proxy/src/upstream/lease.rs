@@ -13,8 +13,8 @@ use portcullis_certs_watcher::Peer;
 
 use super::pool::Pool;
 use crate::connections::{Entry, Generation, Level};
-use crate::http::body::RequestBody;
 use crate::http::target::NextHop;
+use crate::http::upload::RequestBody;
 
 /// What is known of a connection that we opened.
 #[derive(Debug)]

@@ -6,34 +6,17 @@
 //! [`Shape::shared`] are opened as concurrency asks for them. HTTP/1.1 connections are taken by one request at a time.
 //! What is retired leaves the pool at once and closes when its last request has ended.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::UpstreamError;
-use super::dial::{ToApplication, ToPeer};
-use super::lease::{Exclusive, Lease, Link, Shared, Stream};
-use crate::connections::{Generation, Level, Registered};
+use super::lease::{Exclusive, Lease, Shared, Stream};
+use super::open::{Opened, Opener, Route};
+use crate::connections::Generation;
 use crate::drain::Tasks;
-use crate::http::serve::TaskExecutor;
-use crate::tls::Alpn;
 use crate::tls::handshake::Negotiated;
-
-/// Where a pool's connections lead and what they speak.
-#[derive(Clone, Debug)]
-pub enum Route {
-    /// To our application over HTTP/1.1.
-    ApplicationHttp1(ToApplication),
-    /// To our application over HTTP/2 with prior knowledge (RFC 9113 section 3.3).
-    ApplicationHttp2(ToApplication),
-    /// To a mesh peer, which chooses by ALPN.
-    Peer(ToPeer),
-}
 
 /// How many connections a pool keeps, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +32,8 @@ pub struct Shape {
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
-    route: Route,
+    opener: Opener,
     shape: Shape,
-    tasks: Tasks,
     state: Mutex<State>,
 }
 
@@ -62,7 +44,7 @@ struct State {
     exclusive: Vec<Idle>,
     shared: Vec<Arc<Shared>>,
     opening: usize,
-    waiting: Vec<oneshot::Sender<Result<(), UpstreamError>>>,
+    waiting: Vec<oneshot::Sender<Awaited>>,
 }
 
 #[derive(Debug)]
@@ -71,10 +53,13 @@ struct Idle {
     since: Instant,
 }
 
+/// What comes of waiting: a connection to share, or, where each request takes one of its own, the word to look again.
+type Awaited = Result<Option<Arc<Shared>>, UpstreamError>;
+
 /// What a request finds when it asks for a connection.
 enum Found {
     Ready(Lease),
-    Wait(oneshot::Receiver<Result<(), UpstreamError>>),
+    Wait(oneshot::Receiver<Awaited>),
     /// Its response has been read, its task has not yet said that it is ready for the next request.
     Settling(Exclusive),
     OpenExclusive,
@@ -88,7 +73,8 @@ impl Pool {
             Route::ApplicationHttp2(_) => Some(Negotiated::Http2),
             Route::Peer(_) => None,
         };
-        Arc::new(Self { route, shape, tasks, state: Mutex::new(State { speaks, ..State::default() }) })
+        let opener = Opener { route, head_bytes: shape.head_bytes, tasks };
+        Arc::new(Self { opener, shape, state: Mutex::new(State { speaks, ..State::default() }) })
     }
 
     /// Takes a connection for one request, opening one if it must. `fresh` passes over idle ones, for the second try of a
@@ -112,7 +98,9 @@ impl Pool {
                 Found::Wait(opened) => {
                     tries -= 1;
                     // The opening task is only ever dropped when the process ends.
-                    opened.await.unwrap_or_else(|_| Err(self.closed()))?;
+                    if let Some(shared) = opened.await.unwrap_or_else(|_| Err(self.closed()))? {
+                        return Ok(Lease::Stream(Stream::take(shared)));
+                    }
                 }
             }
         }
@@ -120,7 +108,7 @@ impl Pool {
     }
 
     async fn open_exclusive(self: &Arc<Self>) -> Result<Lease, UpstreamError> {
-        match self.open().await? {
+        match self.opener.open().await? {
             Opened::Exclusive(mut exclusive) => {
                 exclusive.pool = Some(Arc::clone(self));
                 Ok(Lease::Exclusive(*exclusive))
@@ -159,6 +147,13 @@ impl Pool {
         }
     }
 
+    /// Lets go of every connection.
+    pub fn empty(&self) {
+        let mut state = self.lock();
+        state.exclusive.clear();
+        state.shared.clear();
+    }
+
     /// Drops what is idle for too long, retired or closed. Called now and then, so that a destination without traffic
     /// holds no connections.
     pub fn sweep(&self) {
@@ -172,7 +167,7 @@ impl Pool {
 
     fn find(self: &Arc<Self>, fresh: bool) -> Found {
         let now = Instant::now();
-        let generation = self.current_generation();
+        let generation = self.opener.generation();
         let mut state = self.lock();
         state.renew(generation);
         if state.speaks == Some(Negotiated::Http1) {
@@ -195,13 +190,21 @@ impl Pool {
     /// Opens in a task of its own: the connection serves whoever waits, also when the request that asked for it is gone.
     fn open_in_background(self: &Arc<Self>) {
         let pool = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let opened = pool.open().await;
+        self.opener.tasks.spawn(async move {
+            let opened = pool.opener.open().await;
             let mut state = pool.lock();
             state.opening -= 1;
             let outcome = opened.map(|opened| match opened {
-                Opened::Shared(shared) => state.adopt(&shared),
-                Opened::Exclusive(exclusive) => state.adopt_exclusive(*exclusive, &pool),
+                // Given to those who waited for it even if our credentials have changed meanwhile: it was opened under those
+                // of the time at which they asked, and when certificates change quickly the next would be late as well.
+                Opened::Shared(shared) => {
+                    state.adopt(&shared);
+                    Some(shared)
+                }
+                Opened::Exclusive(exclusive) => {
+                    state.adopt_exclusive(*exclusive, &pool);
+                    None
+                }
             });
             let waiting = std::mem::take(&mut state.waiting);
             drop(state);
@@ -212,129 +215,18 @@ impl Pool {
         });
     }
 
-    /// Opens an HTTP/1.1 connection for one request, which will turn it into a tunnel.
-    ///
-    /// # Errors
-    /// When it cannot be opened, or the destination speaks HTTP/2 only.
-    pub(super) async fn open_http1(&self) -> Result<Lease, UpstreamError> {
-        let opened = match &self.route {
-            Route::Peer(to) => self.open_to_peer(to, Alpn::Http1).await?,
-            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => self.open().await?,
-        };
-        match opened {
-            Opened::Exclusive(exclusive) => Ok(Lease::Exclusive(*exclusive)),
-            Opened::Shared(_) => Err(UpstreamError::Protocol { target: Arc::clone(self.target()) }),
-        }
-    }
-
-    async fn open(&self) -> Result<Opened, UpstreamError> {
-        match &self.route {
-            Route::ApplicationHttp1(to) => {
-                let (stream, address) = to.dial().await?;
-                self.exclusive(stream, Link::to_application(address, retire_after()), None).await
-            }
-            Route::ApplicationHttp2(to) => {
-                let (stream, address) = to.dial().await?;
-                self.shared(stream, Link::to_application(address, retire_after()), None).await
-            }
-            Route::Peer(to) => self.open_to_peer(to, Alpn::Http).await,
-        }
-    }
-
-    async fn open_to_peer(&self, to: &ToPeer, alpn: Alpn) -> Result<Opened, UpstreamError> {
-        let connection = to.dial(alpn).await?;
-        let peer = connection.secured.peer;
-        let link = Link {
-            address: connection.address.to_string().into(),
-            peer_id: Some(peer.id.to_string().into()),
-            peer: Some(peer),
-            generation: connection.secured.generation,
-            retire_at: Instant::now() + retire_after(),
-            entry: Some(Arc::clone(connection.registered.entry())),
-        };
-        let (stream, registered) = (connection.secured.stream, Some(connection.registered));
-        match connection.secured.protocol {
-            Negotiated::Http1 => self.exclusive(stream, link, registered).await,
-            Negotiated::Http2 => self.shared(stream, link, registered).await,
-        }
-    }
-
-    async fn exclusive<Io>(
-        &self,
-        stream: Io,
-        link: Link,
-        registered: Option<Registered>,
-    ) -> Result<Opened, UpstreamError>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(self.shape.head_bytes.max(SMALLEST_BUFFER));
-        let shaken = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection.with_upgrades(), registered));
-        Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
-    }
-
-    async fn shared<Io>(&self, stream: Io, link: Link, registered: Option<Registered>) -> Result<Opened, UpstreamError>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = http2::Builder::new(TaskExecutor::new(self.tasks.clone()));
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(self.shape.head_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
-        let shaken = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection, registered));
-        Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
-    }
-
-    fn current_generation(&self) -> Generation {
-        match &self.route {
-            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => Generation::default(),
-            Route::Peer(to) => to.tls.generation(),
-        }
-    }
-
-    /// The destination as configured.
-    pub fn target(&self) -> &Arc<str> {
-        match &self.route {
-            Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.target.0,
-            Route::Peer(to) => &to.target.0,
-        }
-    }
-
-    /// The error of an exchange that broke on one of its connections.
-    pub(super) fn broken(&self, error: hyper::Error) -> UpstreamError {
-        UpstreamError::Exchange { target: Arc::clone(self.target()), source: Arc::new(error) }
+    /// Opens connections outside the pool.
+    pub(super) fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     fn closed(&self) -> UpstreamError {
-        UpstreamError::Closed { target: Arc::clone(self.target()) }
+        UpstreamError::Closed { target: Arc::clone(self.opener.target()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics under this lock; a poisoned pool is still a list of connections.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-enum Opened {
-    Exclusive(Box<Exclusive>),
-    Shared(Arc<Shared>),
-}
-
-impl fmt::Debug for Opened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Exclusive(_) => "Exclusive",
-            Self::Shared(_) => "Shared",
-        })
     }
 }
 
@@ -400,43 +292,9 @@ impl Idle {
     }
 }
 
-/// Runs a connection until it ends or the registry cuts it.
-async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, registered: Option<Registered>) {
-    let outcome = match &registered {
-        None => connection.await,
-        Some(registered) => {
-            let entry = registered.entry();
-            tokio::select! {
-                outcome = connection => outcome,
-                // Dropping the connection half-way is the point: whatever is in flight on it must end.
-                () = entry.signal.reached(Level::Cut) => Ok(()),
-            }
-        }
-    };
-    if let Err(error) = outcome {
-        // The request in flight has got its own error; this is for who looks closer.
-        tracing::debug!(error = crate::error_chain(&error), "an upstream connection broke");
-    }
-}
-
-/// About five minutes, so that the connections of a fleet do not all move at once, and the kernel's choice of pod behind a
-/// ClusterIP is made anew often enough to even out.
-fn retire_after() -> Duration {
-    Duration::from_secs(fastrand::u64(270..=330))
-}
-
 /// A shared connection is gone right after it was opened at most this often before its request gives up.
 const TRIES: usize = 3;
 /// On a worker's single thread one turn is enough for a task that was woken before.
 const SETTLING_TURNS: usize = 3;
 /// Beyond `Shape::shared` further connections are opened only when all are full of streams; this is where that ends.
 const MOST_SHARED: usize = 64;
-/// Four times the HTTP/2 default: enough for 20 Gbit/s at 100 µs on a host, and what a slow reader can make us hold.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// Four streams at full speed.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Finds a dead peer in 30 s while requests wait for it.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The HTTP library takes no less.
-const SMALLEST_BUFFER: usize = 8192;

@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use super::UpstreamError;
 use super::lease::Lease;
 use super::pool::Pool;
-use crate::http::body::RequestBody;
-use crate::http::reply::Refusal;
-use crate::http::target;
+use crate::http::refusal::Refusal;
+use crate::http::target::put;
 use crate::http::upgrade::Asked;
+use crate::http::upload::RequestBody;
 
 /// A request that is ready but for the form that the next hop wants.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Outgoing {
     /// The host that it asks for.
     pub host: Box<str>,
     /// The target that it asks for.
-    pub path_and_query: PathAndQuery,
+    pub target: PathAndQuery,
     /// Whether it asks to switch protocols.
     pub carriage: Carriage,
 }
@@ -70,22 +70,23 @@ pub async fn send(pool: &Arc<Pool>, outgoing: Outgoing, limit: Duration) -> Resu
     if limit.is_zero() {
         return exchange(pool, outgoing).await;
     }
-    let timed_out = |_| Err(Failed::Upstream(UpstreamError::ResponseTimeout { target: Arc::clone(pool.target()) }));
+    let timed_out =
+        |_| Err(Failed::Upstream(UpstreamError::ResponseTimeout { target: Arc::clone(pool.opener().target()) }));
     tokio::time::timeout(limit, exchange(pool, outgoing)).await.unwrap_or_else(timed_out)
 }
 
 async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> {
-    let Outgoing { head, body, host, path_and_query, carriage } = outgoing;
+    let Outgoing { head, body, host, target, carriage } = outgoing;
     let mut request = Request::from_parts(head, body);
     let mut tries = TRIES;
     loop {
         tries -= 1;
         let mut lease = match carriage {
             Carriage::Request => pool.take(tries + 1 < TRIES).await.map_err(Failed::Upstream)?,
-            Carriage::Upgrade => pool.open_http1().await.map_err(Failed::Upstream)?,
+            Carriage::Upgrade => pool.opener().open_http1().await.map_err(Failed::Upstream)?,
         };
         let (mut head, body) = request.into_parts();
-        target::put(&mut head, &host, path_and_query.clone(), lease.next_hop()).map_err(Failed::Malformed)?;
+        put(&mut head, &host, target.clone(), lease.next_hop()).map_err(Failed::Malformed)?;
         if carriage == Carriage::Upgrade {
             Asked::ask(&mut head.headers);
         }
@@ -99,7 +100,7 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
         let again = unsent.request.or_else(|| spare.filter(|_| !unsent.error.is_parse()));
         request = match again {
             Some(again) if tries > 0 => again,
-            Some(_) | None => return Err(Failed::Upstream(pool.broken(unsent.error))),
+            Some(_) | None => return Err(Failed::Upstream(pool.opener().broken(unsent.error))),
         };
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of `document/reader.rs`.
+
 use super::*;
 use crate::document::parse;
 use crate::native::CODES;

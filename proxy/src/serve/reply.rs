@@ -7,30 +7,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use super::body::{ResponseBody, Upload, UploadFault};
+use super::connection::Answer;
 use super::exchange::Exchange;
-use super::headers::{REASON, REQUEST_ID};
-use super::serve::Answer;
+use super::response::ResponseBody;
+use crate::http::headers::{REASON, REQUEST_ID};
+use crate::http::refusal::Refusal;
+use crate::http::upload::{Upload, UploadFault};
 use crate::telemetry::metrics::Direction;
 use crate::upstream::send::Failed;
-
-/// Why the sidecar answers itself.
-#[derive(Debug)]
-pub struct Refusal {
-    /// The status for an HTTP caller.
-    pub status: StatusCode,
-    /// The fixed word for metrics, log and `x-portcullis-reason`.
-    pub reason: &'static str,
-    /// What happened and what to do, for our own application.
-    pub text: String,
-}
-
-impl Refusal {
-    /// A request that is malformed or that we do not carry.
-    pub fn bad_request(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason, text: text.into() }
-    }
-}
 
 /// What the caller is told of a request that did not get through. If its own body is what failed, that is said, not what
 /// the upstream made of it.

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::body::ResponseBody;
+use super::response::ResponseBody;
 use crate::connections::{Entry, Level};
 use crate::drain::Tasks;
+use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::tls::handshake::Negotiated;
 
 /// How much a downstream connection may send and how long it may take.
@@ -110,7 +110,7 @@ where
             supervise(connection, http1::UpgradeableConnection::graceful_shutdown, Level::Finish, pace, entry).await
         }
         Negotiated::Http2 => {
-            let mut builder = http2::Builder::new(TaskExecutor::new(tasks));
+            let mut builder = http2::Builder::new(tasks);
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(bounds.streams)
@@ -333,45 +333,12 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Metered<Io> {
     }
 }
 
-/// Lets the HTTP library spawn its streams as tracked tasks.
-#[derive(Clone, Debug)]
-pub struct TaskExecutor {
-    tasks: Tasks,
-}
-
-impl TaskExecutor {
-    /// Spawns through `tasks`.
-    pub fn new(tasks: Tasks) -> Self {
-        Self { tasks }
-    }
-}
-
-impl<F> Executor<F> for TaskExecutor
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        self.tasks.spawn(async move {
-            future.await;
-        });
-    }
-}
-
 /// A service in the form that both directions have: a request in, a response out, never an error.
 pub type Answer = Response<ResponseBody>;
 /// What a connection's service is given.
 pub type Asked = Request<Incoming>;
 
-/// As for the connections that we open, see `upstream/pool.rs`.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What one slow reader can make us hold of a response.
 const SEND_BUFFER: usize = 256 << 10;
-/// Finds a peer that is gone without a word while its streams are open.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The HTTP library takes no less.
-const SMALLEST_BUFFER: usize = 8192;
 /// The timer's place while there is no deadline.
 const FAR: Duration = Duration::from_secs(86_400);

@@ -1,4 +1,4 @@
-//! Bodies on their way through: counted, never buffered, bounded in how long they may stall.
+//! Request bodies on their way upstream: counted, never buffered, bounded in how long they may stall.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,6 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
-
-use super::exchange::Exchange;
-use crate::upstream::lease::Lease;
 
 /// A request body on its way upstream.
 #[derive(Debug)]
@@ -111,93 +108,6 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-/// A response body on its way downstream, with the record of its exchange, which is written when the body ends or is
-/// dropped, and the connection it comes from, which is given back when the body was read to its end.
-#[derive(Debug)]
-pub struct ResponseBody {
-    source: Source,
-    /// `None` for the 101 that opens a tunnel: there the tunnel holds the record.
-    exchange: Option<Box<Exchange>>,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// Our own short answer.
-    Own(Option<Bytes>),
-    /// The upstream's.
-    Upstream { body: Incoming, lease: Option<Lease> },
-}
-
-impl ResponseBody {
-    /// An answer of our own.
-    pub fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
-        Self { source: Source::Own((!text.is_empty()).then_some(text)), exchange: Some(exchange) }
-    }
-
-    /// Nothing, and nothing to record.
-    pub fn none() -> Self {
-        Self { source: Source::Own(None), exchange: None }
-    }
-
-    /// The upstream's answer.
-    pub fn upstream(body: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
-        let mut lease = Some(lease);
-        if body.is_end_stream() {
-            give_back(&mut lease);
-        }
-        Self { source: Source::Upstream { body, lease }, exchange: Some(exchange) }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = match &mut this.source {
-            Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Source::Upstream { body, lease } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                if frame.is_none() || body.is_end_stream() {
-                    give_back(lease);
-                }
-                frame
-            }
-        };
-        match (&frame, &mut this.exchange) {
-            (Some(Ok(frame)), Some(exchange)) => {
-                if let Some(data) = frame.data_ref() {
-                    exchange.sent(data.remaining() as u64);
-                }
-            }
-            (Some(Err(_)), Some(exchange)) => exchange.broke_off(),
-            (None, _) | (_, None) => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(text) => text.is_none(),
-            Source::Upstream { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Source::Upstream { body, .. } => body.size_hint(),
-        }
-    }
-}
-
-fn give_back(lease: &mut Option<Lease>) {
-    if let Some(lease) = lease.take() {
-        lease.give_back();
     }
 }
 

@@ -7,12 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
-use super::body::Upload;
-use super::headers;
-use super::serve::Activity;
+use super::connection::Activity;
+use crate::http::headers;
+use crate::http::upload::Upload;
 use crate::policy_store::Verdict;
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
@@ -53,8 +54,8 @@ pub struct Exchange {
     pub grpc: bool,
     /// The host that was asked for.
     pub host: Option<Box<str>>,
-    /// The path that is forwarded, without the query.
-    pub path: Box<str>,
+    /// The target that is forwarded; only its path is recorded.
+    pub target: Option<PathAndQuery>,
     /// The status that the caller gets.
     pub status: Option<u16>,
     /// What the policy said.
@@ -89,7 +90,7 @@ impl Exchange {
             sent: 0,
             grpc: headers::is_grpc(request.headers()),
             host: None,
-            path: Box::default(),
+            target: None,
             status: None,
             verdict: None,
             reason: None,
@@ -141,7 +142,7 @@ impl Exchange {
             port: parties.port,
             method: Some(self.method.as_str()),
             host: self.host.as_deref(),
-            path: (!self.path.is_empty()).then_some(&*self.path),
+            path: self.path(),
             status: self.status,
             decision: self.verdict.as_ref().map(Verdict::label),
             policy: rule.map(|rule| &*rule.policy),
@@ -154,6 +155,10 @@ impl Exchange {
             trace_id: Some(&trace_id),
             request_id: self.request_id.to_str().ok(),
         });
+    }
+
+    fn path(&self) -> Option<&str> {
+        self.target.as_ref().map(PathAndQuery::path)
     }
 
     fn workload(&self) -> Option<&str> {
@@ -178,7 +183,7 @@ impl Drop for Exchange {
                 status: self.status.unwrap_or(CALLER_WENT_AWAY),
                 caller: self.parties.caller.as_deref(),
                 workload: self.workload(),
-                path: &self.path,
+                path: self.path().unwrap_or_default(),
                 reason: self.reason,
             });
         }

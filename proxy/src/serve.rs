@@ -1,0 +1,8 @@
+//! Serving whoever is downstream: the connection, the record of what was asked, and the answer to it.
+
+pub mod connection;
+pub mod exchange;
+pub mod opaque;
+pub mod reply;
+pub mod response;
+pub mod tunnel;

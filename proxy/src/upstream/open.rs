@@ -1,0 +1,187 @@
+//! Opens the HTTP connections of a pool, and runs each until it ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::UpstreamError;
+use super::dial::{ToApplication, ToPeer};
+use super::lease::{Exclusive, Lease, Link, Shared};
+use crate::connections::{Generation, Level, Registered};
+use crate::drain::Tasks;
+use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
+use crate::tls::Alpn;
+use crate::tls::handshake::Negotiated;
+
+/// Where a pool's connections lead and what they speak.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// To our application over HTTP/1.1.
+    ApplicationHttp1(ToApplication),
+    /// To our application over HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+    ApplicationHttp2(ToApplication),
+    /// To a mesh peer, which chooses by ALPN.
+    Peer(ToPeer),
+}
+
+/// Opens connections of one route.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) route: Route,
+    /// Bytes of a response's head.
+    pub(super) head_bytes: usize,
+    pub(super) tasks: Tasks,
+}
+
+/// A connection that was opened.
+pub(super) enum Opened {
+    Exclusive(Box<Exclusive>),
+    Shared(Arc<Shared>),
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exclusive(_) => "Exclusive",
+            Self::Shared(_) => "Shared",
+        })
+    }
+}
+
+impl Opener {
+    /// Opens an HTTP/1.1 connection for one request, which will turn it into a tunnel.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or the destination speaks HTTP/2 only.
+    pub(super) async fn open_http1(&self) -> Result<Lease, UpstreamError> {
+        let opened = match &self.route {
+            Route::Peer(to) => self.open_to_peer(to, Alpn::Http1).await?,
+            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => self.open().await?,
+        };
+        match opened {
+            Opened::Exclusive(exclusive) => Ok(Lease::Exclusive(*exclusive)),
+            Opened::Shared(_) => Err(UpstreamError::Protocol { target: Arc::clone(self.target()) }),
+        }
+    }
+
+    /// Opens a connection that speaks what the destination prefers.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) async fn open(&self) -> Result<Opened, UpstreamError> {
+        match &self.route {
+            Route::ApplicationHttp1(to) => {
+                let (stream, address) = to.dial().await?;
+                self.exclusive(stream, Link::to_application(address, retire_after()), None).await
+            }
+            Route::ApplicationHttp2(to) => {
+                let (stream, address) = to.dial().await?;
+                self.shared(stream, Link::to_application(address, retire_after()), None).await
+            }
+            Route::Peer(to) => self.open_to_peer(to, Alpn::Http).await,
+        }
+    }
+
+    async fn open_to_peer(&self, to: &ToPeer, alpn: Alpn) -> Result<Opened, UpstreamError> {
+        let connection = to.dial(alpn).await?;
+        let peer = connection.secured.peer;
+        let link = Link {
+            address: connection.address.to_string().into(),
+            peer_id: Some(peer.id.to_string().into()),
+            peer: Some(peer),
+            generation: connection.secured.generation,
+            retire_at: Instant::now() + retire_after(),
+            entry: Some(Arc::clone(connection.registered.entry())),
+        };
+        let (stream, registered) = (connection.secured.stream, Some(connection.registered));
+        match connection.secured.protocol {
+            Negotiated::Http1 => self.exclusive(stream, link, registered).await,
+            Negotiated::Http2 => self.shared(stream, link, registered).await,
+        }
+    }
+
+    async fn exclusive<Io>(
+        &self,
+        stream: Io,
+        link: Link,
+        registered: Option<Registered>,
+    ) -> Result<Opened, UpstreamError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(self.head_bytes.max(SMALLEST_BUFFER));
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
+        self.tasks.spawn(drive(connection.with_upgrades(), registered));
+        Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
+    }
+
+    async fn shared<Io>(&self, stream: Io, link: Link, registered: Option<Registered>) -> Result<Opened, UpstreamError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(self.tasks.clone());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(self.head_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
+        self.tasks.spawn(drive(connection, registered));
+        Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
+    }
+
+    /// The credentials under which a connection would be opened now.
+    pub(super) fn generation(&self) -> Generation {
+        match &self.route {
+            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => Generation::default(),
+            Route::Peer(to) => to.tls.generation(),
+        }
+    }
+
+    /// The destination as configured.
+    pub(super) fn target(&self) -> &Arc<str> {
+        match &self.route {
+            Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.target.0,
+            Route::Peer(to) => &to.target.0,
+        }
+    }
+
+    /// The error of an exchange that broke on one of its connections.
+    pub(super) fn broken(&self, error: hyper::Error) -> UpstreamError {
+        UpstreamError::Exchange { target: Arc::clone(self.target()), source: Arc::new(error) }
+    }
+}
+
+/// Runs a connection until it ends or the registry cuts it.
+async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, registered: Option<Registered>) {
+    let outcome = match &registered {
+        None => connection.await,
+        Some(registered) => {
+            let entry = registered.entry();
+            tokio::select! {
+                outcome = connection => outcome,
+                // Dropping the connection half-way is the point: whatever is in flight on it must end.
+                () = entry.signal.reached(Level::Cut) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        // The request in flight has got its own error; this is for who looks closer.
+        tracing::debug!(error = crate::error_chain(&error), "an upstream connection broke");
+    }
+}
+
+/// About five minutes, so that the connections of a fleet do not all move at once, and the kernel's choice of pod behind a
+/// ClusterIP is made anew often enough to even out.
+fn retire_after() -> Duration {
+    Duration::from_secs(fastrand::u64(270..=330))
+}

@@ -1,0 +1,111 @@
+//! The end of a sidecar: callers learn of it, what is in flight finishes, and what does not is cut.
+
+use std::time::Duration;
+
+use portcullis::app::Stop;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::backend::{Backend, Raw};
+use crate::client::{Http, is_closed, opaque, secured};
+use crate::eventually::{eventually, soon};
+use crate::pki::{API, CALLER, Pki};
+use crate::sidecar::Plan;
+
+#[tokio::test]
+async fn a_lame_duck_is_not_ready_still_serves_and_says_goodbye() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let plan = Plan::new(&pki, API).inbound("http", backend.address).timeouts("lameDuck: 3s, drain: 5s");
+    let sidecar = plan.ready().await;
+    let leaf = pki.leaf(CALLER);
+    let mut one = secured(sidecar.inbound(), &leaf).await;
+    let mut two = Http::two(sidecar.inbound(), &leaf).await;
+    assert_eq!(one.get("/").await.header("connection"), None);
+    assert_eq!(two.get("/").await.status, 200);
+    sidecar.stop(Stop::Gracefully);
+    eventually("not ready", async || match sidecar.health("/readyz").await.status {
+        503 => Ok(()),
+        status => Err(status),
+    })
+    .await;
+    eventually("GOAWAY", async || if two.is_over() { Ok(()) } else { Err("open") }).await;
+    let last = one.get("/").await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert_eq!(one.rest().await, b"");
+    let mut late = secured(sidecar.inbound(), &leaf).await;
+    assert_eq!(late.get("/").await.status, 200, "callers that learn late are still served");
+    let inbound = sidecar.inbound();
+    sidecar.ended(Duration::from_secs(10)).await;
+    assert!(TcpStream::connect(inbound).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_in_flight_finishes_and_may_call_out_meanwhile() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let far = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let both = Plan::new(&pki, CALLER)
+        .inbound("http", backend.address)
+        .outbound("http", far.inbound(), &[API])
+        .timeouts("lameDuck: 0, drain: 10s")
+        .ready()
+        .await;
+    let mut http = Http::two(both.inbound(), &pki.leaf(API)).await;
+    let (outbound, stopper) = (both.outbound(), both.running().stopper());
+    let holding = async { http.get("/hold").await.status };
+    let meanwhile = async {
+        eventually("the request is held", async || {
+            backend.seen().iter().any(|seen| seen.target == "/hold").then_some(()).ok_or(())
+        })
+        .await;
+        stopper.stop(Stop::Gracefully);
+        eventually("inbound is closed", async || {
+            TcpStream::connect(both.inbound()).await.is_err().then_some(()).ok_or(())
+        })
+        .await;
+        let status = Http::plain_one(outbound).await.get("/out").await.status;
+        backend.release();
+        status
+    };
+    assert_eq!(tokio::join!(holding, meanwhile), (200, 200));
+    both.ended(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn what_outlives_the_drain_is_cut() {
+    let pki = Pki::new();
+    let raw = Raw::echo().await;
+    let plan = Plan::new(&pki, API).inbound("tcp", raw.address).timeouts("lameDuck: 0, drain: 300ms");
+    let sidecar = plan.ready().await;
+    let mut stream = opaque(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    stream.write_all(b"x").await.unwrap();
+    soon("the echo", stream.read_exact(&mut [0])).await.unwrap();
+    sidecar.stop(Stop::Gracefully);
+    is_closed(&mut stream).await;
+    sidecar.ended(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let plan = Plan::new(&pki, API).inbound("http", backend.address).timeouts("lameDuck: 60s, drain: 60s");
+    let sidecar = plan.ready().await;
+    let mut http = Http::one(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    assert_eq!(http.get("/").await.status, 200);
+    sidecar.stop(Stop::Gracefully);
+    eventually("not ready", async || if sidecar.running().obstacles().is_empty() { Err(()) } else { Ok(()) }).await;
+    sidecar.stop(Stop::AtOnce);
+    sidecar.ended(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn an_idle_pair_ends_without_waiting_for_its_pools() {
+    let backend = Backend::start().await;
+    let pair = crate::outbound::Pair::new("http", "http", backend.address).await;
+    assert_eq!(Http::plain_one(pair.near.outbound()).await.get("/").await.status, 200);
+    pair.near.stop(Stop::Gracefully);
+    // Its drain is five seconds: the pooled connection must not hold it that long.
+    pair.near.ended(Duration::from_secs(4)).await;
+}

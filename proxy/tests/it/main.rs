@@ -1,0 +1,39 @@
+//! Whole sidecars in this process, through real sockets and real TLS, with a throw-away PKI.
+//!
+//! Every test starts what it needs on port 0 and shares nothing with another one. What has to come is awaited with
+//! [`eventually`], which says what it saw last when it does not come.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test fails by panicking, and runs clients and servers of its own"
+)]
+
+// The stage.
+mod backend;
+mod client;
+mod eventually;
+mod peer;
+mod pki;
+mod sidecar;
+mod wire;
+
+// What is shown on it.
+mod bounds;
+mod drain;
+mod grpc;
+mod headers;
+mod inbound_http;
+mod outbound;
+mod policies;
+mod refusals;
+mod rotation;
+mod spans;
+mod start;
+mod tcp;
+mod views;
+mod websocket;

@@ -1,0 +1,318 @@
+//! A sidecar with its files, started from the text of a configuration.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use portcullis::app::{self, Running, Stop};
+use portcullis::ca::Leaf;
+use portcullis::config::Config;
+use tempfile::TempDir;
+
+use crate::client::plain;
+use crate::eventually::eventually;
+use crate::pki::{Pki, write_leaf, write_volume};
+use crate::wire::Answer;
+
+/// Whoever has an identity of the trust domain may do everything.
+pub const OPEN: &str = r#"
+apiVersion: policy.portcullis.dev/v1
+kind: AuthorizationPolicy
+metadata: {name: open}
+spec:
+  allow:
+    - name: everyone
+      from: {identities: ["spiffe://prod.test/**"]}
+"#;
+
+/// A sidecar that is going to be started.
+pub struct Plan {
+    directory: TempDir,
+    domains: Vec<String>,
+    inbound: String,
+    outbound: String,
+    timeouts: String,
+    limits: String,
+    more: String,
+}
+
+/// A sidecar that runs; it is stopped when dropped.
+pub struct Sidecar {
+    pub directory: TempDir,
+    running: Option<Running>,
+}
+
+impl Plan {
+    /// A sidecar of `id`, trusting its own PKI, with an open policy.
+    pub fn new(pki: &Pki, id: &str) -> Self {
+        let plan = Self::without_files(&[&pki.domain]);
+        write_leaf(&plan.path("identity"), &pki.leaf(id));
+        plan.write_bundle(&pki.domain, &[pki.bundle()]);
+        plan.write_policy(OPEN);
+        plan
+    }
+
+    /// A sidecar that finds nothing yet where its files should be.
+    pub fn without_files(domains: &[&str]) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
+            inbound: String::new(),
+            outbound: String::new(),
+            timeouts: "lameDuck: 0, drain: 5s".to_owned(),
+            limits: String::new(),
+            more: String::new(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn write_bundle(&self, domain: &str, roots: &[&str]) {
+        write_bundle(self.directory.path(), domain, roots);
+    }
+
+    pub fn write_policy(&self, policy: &str) {
+        write_volume(&self.path("policy"), &[("policy.yaml", policy)]);
+    }
+
+    pub fn leaf(self, leaf: &Leaf) -> Self {
+        write_leaf(&self.path("identity"), leaf);
+        self
+    }
+
+    pub fn policy(self, policy: &str) -> Self {
+        self.write_policy(policy);
+        self
+    }
+
+    /// Believes another trust domain too.
+    pub fn trusting(mut self, pki: &Pki) -> Self {
+        self.write_bundle(&pki.domain, &[pki.bundle()]);
+        self.domains.push(pki.domain.clone());
+        self
+    }
+
+    pub fn inbound(mut self, protocol: &str, forward: SocketAddr) -> Self {
+        writeln!(self.inbound, "  - {{listen: \"127.0.0.1:0\", forward: \"{forward}\", protocol: {protocol}}}")
+            .unwrap();
+        self
+    }
+
+    pub fn outbound(mut self, protocol: &str, connect: SocketAddr, identities: &[&str]) -> Self {
+        let identities: Vec<_> = identities.iter().map(|id| format!("\"{id}\"")).collect();
+        writeln!(
+            self.outbound,
+            "  - {{listen: \"127.0.0.1:0\", connect: \"{connect}\", protocol: {protocol}, identities: [{}]}}",
+            identities.join(", ")
+        )
+        .unwrap();
+        self
+    }
+
+    /// Replaces the timeouts, `key: value` with commas.
+    pub fn timeouts(mut self, timeouts: &str) -> Self {
+        self.timeouts = timeouts.to_owned();
+        self
+    }
+
+    pub fn limits(mut self, limits: &str) -> Self {
+        self.limits = limits.to_owned();
+        self
+    }
+
+    /// Further lines of the configuration.
+    pub fn more(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self.more.push('\n');
+        self
+    }
+
+    fn yaml(&self) -> String {
+        let mut text = format!("identity: {{directory: \"{}\"}}\ntrust:\n", self.path("identity").display());
+        for domain in &self.domains {
+            let bundle = self.path("trust").join(domain).join("roots.pem");
+            writeln!(text, "  - {{trustDomain: {domain}, bundle: \"{}\"}}", bundle.display()).unwrap();
+        }
+        writeln!(text, "policy: {{directory: \"{}\"}}", self.path("policy").display()).unwrap();
+        for (key, list) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
+            if !list.is_empty() {
+                write!(text, "{key}:\n{list}").unwrap();
+            }
+        }
+        for (key, map) in [("timeouts", &self.timeouts), ("limits", &self.limits)] {
+            if !map.is_empty() {
+                writeln!(text, "{key}: {{{map}}}").unwrap();
+            }
+        }
+        for key in ["admin", "metrics", "health"] {
+            if !self.more.contains(&format!("{key}:")) {
+                writeln!(text, "{key}: {{listen: \"127.0.0.1:0\"}}").unwrap();
+            }
+        }
+        if !self.more.contains("logs:") {
+            text.push_str("logs: {access: off}\n");
+        }
+        text + &self.more
+    }
+
+    /// Starts it, whether it becomes ready or not.
+    pub fn start(self) -> Sidecar {
+        self.try_start().unwrap()
+    }
+
+    /// Starts it, or says why it does not.
+    pub fn try_start(self) -> anyhow::Result<Sidecar> {
+        let yaml = self.yaml();
+        let config = match Config::read("test.yaml", yaml.as_bytes(), None) {
+            Ok(checked) => checked.config,
+            Err(found) => panic!("{yaml}\n{}", found.iter().map(ToString::to_string).collect::<String>()),
+        };
+        let running = Some(app::start(config)?);
+        Ok(Sidecar { directory: self.directory, running })
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn ready(self) -> Sidecar {
+        let sidecar = self.start();
+        sidecar.eventually_ready().await;
+        sidecar
+    }
+}
+
+impl Sidecar {
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Where the mesh connects to.
+    pub fn inbound(&self) -> SocketAddr {
+        self.running().addresses().inbound[0]
+    }
+
+    /// Where the application connects to.
+    pub fn outbound(&self) -> SocketAddr {
+        self.running().addresses().outbound[0]
+    }
+
+    pub fn stop(&self, stop: Stop) {
+        self.running().stopper().stop(stop);
+    }
+
+    /// Waits for its end, for at most `limit`.
+    pub async fn ended(mut self, limit: Duration) {
+        let running = self.running.take().unwrap();
+        let waiting = tokio::task::spawn_blocking(move || running.wait());
+        tokio::time::timeout(limit, waiting).await.expect("the sidecar did not end").unwrap();
+    }
+
+    pub async fn eventually_ready(&self) {
+        eventually("the sidecar is ready", async || match self.running().obstacles() {
+            obstacles if obstacles.is_empty() => Ok(()),
+            obstacles => Err(obstacles),
+        })
+        .await;
+    }
+
+    /// The value of a series, by the text before it in the exposition; 0 when there is no such series.
+    pub fn count(&self, series: &str) -> u64 {
+        let metrics = self.running().metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+    }
+
+    /// Waits until a series has reached a value.
+    pub async fn eventually_counts(&self, series: &str, at_least: u64) {
+        eventually(series, async || match self.count(series) {
+            count if count >= at_least => Ok(()),
+            count => Err(format!("{count} instead of {at_least}; of its kind:\n{}", self.alike(series))),
+        })
+        .await;
+    }
+
+    fn alike(&self, series: &str) -> String {
+        let name = series.split('{').next().unwrap_or_default();
+        let metrics = self.running().metrics();
+        metrics.lines().filter(|line| line.starts_with(name)).map(|line| format!("  {line}\n")).collect()
+    }
+
+    /// A page of the health listener.
+    pub async fn health(&self, path: &str) -> Answer {
+        plain(self.running().addresses().health).await.get(path).await
+    }
+
+    /// A page of the admin listener.
+    pub async fn admin(&self, path: &str) -> serde_json::Value {
+        let mut wire = plain(self.running().addresses().admin).await;
+        let answer = wire.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    pub fn write_leaf(&self, leaf: &Leaf) {
+        write_leaf(&self.path("identity"), leaf);
+    }
+
+    pub fn write_policy(&self, policy: &str) {
+        write_volume(&self.path("policy"), &[("policy.yaml", policy)]);
+    }
+
+    pub fn write_bundle(&self, domain: &str, roots: &[&str]) {
+        write_bundle(self.directory.path(), domain, roots);
+    }
+
+    /// The generation that is in force.
+    pub fn generation(&self, kind: &str) -> u64 {
+        self.count(&format!("portcullis_generation{{kind=\"{kind}\"}}"))
+    }
+
+    /// Changes something and waits until it is in force.
+    pub async fn changing(&self, kind: &str, change: impl FnOnce(&Self)) {
+        let before = self.generation(kind);
+        change(self);
+        self.eventually_counts(&format!("portcullis_generation{{kind=\"{kind}\"}}"), before + 1).await;
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.stopper().stop(Stop::AtOnce);
+        }
+    }
+}
+
+fn write_bundle(directory: &Path, domain: &str, roots: &[&str]) {
+    write_volume(&directory.join("trust").join(domain), &[("roots.pem", &roots.concat())]);
+}
+
+/// The series of refused handshakes.
+pub fn refused(direction: &str, reason: &str) -> String {
+    format!("portcullis_tls_handshakes_total{{direction=\"{direction}\",result=\"refused\",reason=\"{reason}\"}}")
+}
+
+/// The series of handshakes that went well.
+pub fn shaken(direction: &str) -> String {
+    format!("portcullis_tls_handshakes_total{{direction=\"{direction}\",result=\"ok\",reason=\"\"}}")
+}
+
+/// The series of connections that were refused or cut.
+pub fn closed(direction: &str, cause: &str) -> String {
+    format!("portcullis_connections_refused_total{{direction=\"{direction}\",cause=\"{cause}\"}}")
+}
+
+/// The series of requests that the sidecar answered itself.
+pub fn answered(direction: &str, reason: &str) -> String {
+    format!("portcullis_http_requests_refused_total{{direction=\"{direction}\",reason=\"{reason}\"}}")
+}
+
+/// The series of answers by status.
+pub fn requests(direction: &str, status: u16) -> String {
+    format!("portcullis_http_requests_total{{direction=\"{direction}\",status=\"{status}\"}}")
+}
