@@ -37,6 +37,8 @@ pub mod app;
 
 pub mod ca;
 
+pub mod demo;
+
 pub mod cli;
 
 /// An error and its causes in one line, each after a colon.

@@ -21,6 +21,8 @@ enum Command {
     Validate(cli::run::FileArgs),
     #[command(subcommand)]
     Ca(cli::ca::Command),
+    /// Show everything on two services and their sidecars, check it, and exit 1 if anything is not as promised.
+    Demo(cli::demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         }
         Command::Validate(args) => tell(cli::run::validate(&args, &mut stderr), cli::run::RunError::exit_code),
         Command::Ca(command) => tell(cli::ca::run(&command, &mut stdout), |_| 1),
+        Command::Demo(args) => tell(cli::demo::run(&args, &mut stdout), |_| 1),
     };
     if let Some(message) = outcome {
         let _ = writeln!(stderr, "portcullis: {message}");

@@ -20,7 +20,7 @@ pub struct World {
 }
 
 /// Nothing is found by looking again: what these tests see was announced.
-const ANNOUNCED_ONLY: Pace = Pace {
+pub const ANNOUNCED_ONLY: Pace = Pace {
     poll: Duration::from_secs(3600),
     settle: Duration::from_millis(100),
     patience: Duration::from_secs(3600),
@@ -33,6 +33,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 impl World {
     /// Fills the directory, starts the watcher over `identity` and `trust/prod.pem` in it, and runs the test beside it.
     pub async fn run<F: Future<Output = ()>>(prepare: impl FnOnce(&Path), test: impl FnOnce(Self) -> F) {
+        Self::run_at(ANNOUNCED_ONLY, prepare, test).await;
+    }
+
+    /// The same at another pace.
+    pub async fn run_at<F: Future<Output = ()>>(pace: Pace, prepare: impl FnOnce(&Path), test: impl FnOnce(Self) -> F) {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let sources = Sources {
@@ -46,7 +51,7 @@ impl World {
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = events.clone();
         let observer = Box::new(move |event: &Event| told.lock().unwrap().push(event.clone()));
-        let (watcher, credentials) = Watcher::new(sources, ANNOUNCED_ONLY, Arc::new(now), observer);
+        let (watcher, credentials) = Watcher::new(sources, pace, Arc::new(now), observer);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let test = async {
             test(Self { directory, credentials, events }).await;

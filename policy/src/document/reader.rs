@@ -302,7 +302,7 @@ impl<'a> Item<'a> {
 
     fn empty<T>(self, actual: &str) -> Option<T> {
         let reported = self.error(self.reader.codes.empty, format!("`{}` is {actual}", self.name));
-        reported.help("give it a value, or leave the key out");
+        reported.help("give it a value; a key that is not needed is left out");
         None
     }
 }

@@ -164,11 +164,20 @@ fn matchers() {
         ("ticket: \"a\\nb\"", "7:15 P036 `a\\nb` cannot be a ticket | use at most 128 characters, all printable"),
         ("to: {methdos: [GET]}", "7:12 P009 unknown key `methdos` in `to` | did you mean `methods`?"),
         ("to: {ports: [70000]}", "7:20 P014 `ports` is `70000`, which is not within 1 to 65535"),
-        ("from: {}", "7:13 P012 `from` is an empty mapping | give it a value, or leave the key out"),
-        ("to: {ports: []}", "7:19 P012 `ports` is an empty list | give it a value, or leave the key out"),
-        ("to: {grpc: {}}", "7:18 P012 `grpc` is an empty mapping | give it a value, or leave the key out"),
-        ("when:", "7:7 P012 `when` is nothing (null) | give it a value, or leave the key out"),
-        ("when: {headers: {a: []}}", "7:27 P012 `a` is an empty list | give it a value, or leave the key out"),
+        ("from: {}", "7:13 P012 `from` is an empty mapping | give it a value; a key that is not needed is left out"),
+        (
+            "to: {ports: []}",
+            "7:19 P012 `ports` is an empty list | give it a value; a key that is not needed is left out",
+        ),
+        (
+            "to: {grpc: {}}",
+            "7:18 P012 `grpc` is an empty mapping | give it a value; a key that is not needed is left out",
+        ),
+        ("when:", "7:7 P012 `when` is nothing (null) | give it a value; a key that is not needed is left out"),
+        (
+            "when: {headers: {a: []}}",
+            "7:27 P012 `a` is an empty list | give it a value; a key that is not needed is left out",
+        ),
     ];
     let actual: Vec<Vec<String>> = rows.iter().map(|(keys, _)| of_rule(keys)).collect();
     let expected: Vec<Vec<String>> = rows.iter().map(|(_, expected)| vec![(*expected).to_owned()]).collect();
@@ -195,7 +204,7 @@ fn policies() {
     );
     assert_eq!(
         of_spec("target: {}\nallow: [{name: r}]"),
-        ["5:11 P012 `target` is an empty mapping | give it a value, or leave the key out"]
+        ["5:11 P012 `target` is an empty mapping | give it a value; a key that is not needed is left out"]
     );
     assert_eq!(
         lines(&[]),

@@ -33,7 +33,7 @@ fn strings() {
     for (text, expected) in [("a: b c", "b c"), ("a: \"no\"", "no"), ("a: '010'", "010"), ("a: 10.0.0.1", "10.0.0.1")] {
         assert_eq!(found(text, read).0.as_deref(), Some(expected));
     }
-    let empty = "give it a value, or leave the key out";
+    let empty = "give it a value; a key that is not needed is left out";
     assert_eq!(
         refused("a: no", read),
         "1:4 P013 `a` must be a string, but YAML can take `no` for a boolean | write it in quotes: \"no\""
@@ -99,7 +99,10 @@ fn booleans() {
 fn lists_and_mappings() {
     let list = |item: Item<'_>| item.each(|item| item.string().map(str::to_owned));
     assert_eq!(found("a: [b, c]", list).0, Some(vec!["b".to_owned(), "c".to_owned()]));
-    assert_eq!(refused("a: []", list), "1:4 P012 `a` is an empty list | give it a value, or leave the key out");
+    assert_eq!(
+        refused("a: []", list),
+        "1:4 P012 `a` is an empty list | give it a value; a key that is not needed is left out"
+    );
     assert_eq!(
         refused("a: b", list),
         "1:4 P011 `a` must be a list, not a single value | write it as a list, even if it has one item: [item]"
@@ -107,8 +110,14 @@ fn lists_and_mappings() {
     let (value, lines) = found("a: [b, no, '']", list);
     assert_eq!((value, lines.len()), (None, 2));
     let mapping = |item: Item<'_>| item.fields(&["b"]).map(|_| ());
-    assert_eq!(refused("a: {}", mapping), "1:4 P012 `a` is an empty mapping | give it a value, or leave the key out");
-    assert_eq!(refused("a:", mapping), "1:1 P012 `a` is nothing (null) | give it a value, or leave the key out");
+    assert_eq!(
+        refused("a: {}", mapping),
+        "1:4 P012 `a` is an empty mapping | give it a value; a key that is not needed is left out"
+    );
+    assert_eq!(
+        refused("a:", mapping),
+        "1:1 P012 `a` is nothing (null) | give it a value; a key that is not needed is left out"
+    );
     assert_eq!(found("a: {bb: c}", mapping).1, ["1:5 P009 unknown key `bb` in `a` | did you mean `b`?"]);
     assert_eq!(found("a: {colour: c}", mapping).1, ["1:5 P009 unknown key `colour` in `a` | the keys are b"]);
     let (value, lines) = found("a: {b: c}", |item| item.fields(&["b", "d"])?.required("d").map(|_| ()));
