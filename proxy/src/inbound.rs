@@ -38,7 +38,7 @@ use crate::telemetry::metrics::Direction;
 use crate::telemetry::repeated::Say;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
-use crate::tls::handshake::{self, HandshakeError, Negotiated, Secured};
+use crate::tls::handshake::{self, HandshakeError, Negotiated, Refused, Secured};
 use crate::upstream::dial::{Target, ToApplication};
 use crate::upstream::open::Route;
 use crate::upstream::pool::{Pool, Shape};
@@ -99,7 +99,10 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     // 1. Who is it? A verified SPIFFE identity, or no connection.
     let secured = match shake_hands(&inbound, stream).await {
         Ok(secured) => secured,
-        Err(error) => return refused(&sidecar, from, &error),
+        Err(turned_away) => {
+            refused(&sidecar, from, &turned_away.error);
+            return turned_away.close().await;
+        }
     };
 
     // 2. Is there a policy at all? Without one nothing is carried.
@@ -136,7 +139,7 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     }
 }
 
-async fn shake_hands(inbound: &Inbound, stream: TcpStream) -> Result<Secured<TlsStream<TcpStream>>, HandshakeError> {
+async fn shake_hands(inbound: &Inbound, stream: TcpStream) -> Result<Secured<TlsStream<TcpStream>>, Refused> {
     let sidecar = &inbound.sidecar;
     let counted = sidecar.telemetry.metrics.of(Direction::Inbound);
     let _permit = sidecar.handshakes.try_acquire().map_err(|_| HandshakeError::TooMany)?;

@@ -35,6 +35,7 @@ use crate::tls::Alpn;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::dial::{Target, ToPeer};
 use crate::upstream::open::Route;
+use crate::upstream::overheard::{Alert, Overheard};
 use crate::upstream::pool::{Pool, Shape};
 use crate::upstream::send::{self, Carriage, Outgoing};
 
@@ -66,7 +67,7 @@ impl Outbound {
             connect: sidecar.timeouts.connect,
             handshake: sidecar.timeouts.handshake,
             connections: Arc::clone(&sidecar.connections),
-            metrics: Arc::clone(&sidecar.telemetry.metrics),
+            telemetry: Arc::clone(&sidecar.telemetry),
         };
         let shape = Shape {
             shared: PEER_SHARED.div_ceil(workers.max(1)),
@@ -136,9 +137,13 @@ async fn carry_tcp(outbound: &Outbound, stream: TcpStream) {
             record.workload = Some(connection.secured.peer.id.to_string());
             // The drain signals both entries, the re-check the peer's.
             let signal = &connection.registered.entry().signal;
-            let carrying = tcp::carry(stream, connection.secured.stream, sidecar.timeouts.tcp_idle, signal);
-            let (carried, ended) = carrying.await;
+            let alert = Alert::default();
+            let peer = Overheard::new(connection.secured.stream, alert.clone());
+            let (carried, ended) = tcp::carry(stream, peer, sidecar.timeouts.tcp_idle, signal).await;
             record.ended(carried, &ended, signal.cause());
+            if let Some(alert) = alert.heard() {
+                record.reason = Some(outbound.peer.refused_by_peer(connection.address, alert).label());
+            }
         }
         Err(error) => {
             sidecar.telemetry.metrics.connection_closed(Direction::Outbound, error.label());

@@ -5,6 +5,7 @@
 pub mod dial;
 pub mod lease;
 pub mod open;
+pub mod overheard;
 pub mod pool;
 pub mod send;
 

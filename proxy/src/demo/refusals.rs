@@ -76,9 +76,7 @@ async fn stranger(
         "its own sidecar answers {} {told}; {made} handshakes succeeded, {reached} requests reached the service",
         reply.status
     );
-    // In TLS 1.3 the caller's side is done before the callee has judged its certificate. If the refusal arrives before the
-    // request is on its way it is a 503, else the exchange has broken off: a 502.
-    let refused_by_own = matches!(reply.status, 502 | 503) && !told.is_empty();
+    let refused_by_own = reply.status == 503 && told == "upstream_refused_us";
     narrator.promise(what, Seen { as_promised: refused_by_own && reached == 0 && made < 1.0, text });
     counted(stage, narrator, reason, refused).await
 }

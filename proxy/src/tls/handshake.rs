@@ -9,6 +9,7 @@ use portcullis_certs_watcher::{Material, Peer, PeerError, Verdict};
 use rustls::{AlertDescription, CommonState, Error as TlsError, InvalidMessage};
 use rustls_pki_types::ServerName;
 use spiffe::SpiffeId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -136,22 +137,61 @@ impl HandshakeError {
 /// Terminates one handshake: the client must prove an identity of a trust domain that we have a bundle for.
 ///
 /// # Errors
-/// Every way in which that fails; the stream is closed then, after the fitting alert.
+/// Every way in which that fails, after the fitting alert was sent.
 pub async fn accept(
     tls: &Tls,
     stream: TcpStream,
     alpn: Alpn,
     limit: Duration,
-) -> Result<Secured<server::TlsStream<TcpStream>>, HandshakeError> {
+) -> Result<Secured<server::TlsStream<TcpStream>>, Refused> {
     let started = Instant::now();
     let terms = tls.server(alpn)?;
-    let accepting = TlsAcceptor::from(terms.config).accept(stream);
+    let accepting = TlsAcceptor::from(terms.config).accept(stream).into_fallible();
     match within(limit, accepting).await? {
         Ok(stream) => {
             let protocol = negotiated(stream.get_ref().1);
-            secured(stream, protocol, terms.verdict, terms.own, terms.generation, started)
+            Ok(secured(stream, protocol, terms.verdict, terms.own, terms.generation, started)?)
         }
-        Err(error) => Err(HandshakeError::from_io(error, terms.verdict)),
+        Err((error, stream)) => {
+            Err(Refused { error: HandshakeError::from_io(error, terms.verdict), stream: Some(stream) })
+        }
+    }
+}
+
+/// An inbound handshake that came to nothing.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: HandshakeError,
+    /// What is left to close.
+    stream: Option<TcpStream>,
+}
+
+impl Refused {
+    /// Closes the connection so that the caller gets to read why. The kernel resets a connection that is closed with bytes
+    /// unread, a TLS 1.3 client has sent its first request by then, and the reset would overtake the alert.
+    pub async fn close(self) {
+        let Some(mut stream) = self.stream else { return };
+        let draining = async {
+            stream.shutdown().await?;
+            let mut rest = [0; 1024];
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                match stream.read(&mut rest).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        // Whoever sends on, or does not close, has been told and is cut.
+        let _ = tokio::time::timeout(LINGER, draining).await;
+    }
+}
+
+impl<E: Into<HandshakeError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), stream: None }
     }
 }
 
@@ -220,3 +260,8 @@ fn alert_name(alert: AlertDescription) -> String {
         name
     })
 }
+
+/// Some round trips to the other side of a region.
+const LINGER: Duration = Duration::from_millis(500);
+/// The first requests of a caller that has finished before it was judged.
+const LINGER_BYTES: usize = 64 << 10;

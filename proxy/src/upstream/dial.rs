@@ -3,15 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustls::AlertDescription;
 use spiffe::SpiffeId;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
 use crate::connections::{Carries, Connections, Generation, Opened, Registered};
-use crate::telemetry::metrics::{Direction, Metrics};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::repeated::Say;
 use crate::tls::handshake::{self, HandshakeError, Secured};
 use crate::tls::{Alpn, Tls};
 
@@ -45,7 +48,7 @@ pub struct ToPeer {
     /// Where the connection is entered.
     pub connections: Arc<Connections>,
     /// Where the handshake is counted.
-    pub metrics: Arc<Metrics>,
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// A connection to a mesh peer, entered in the registry.
@@ -107,7 +110,7 @@ impl ToPeer {
         let (stream, address) = self.target.connect(self.connect).await?;
         let shaken = handshake::connect(&self.tls, stream, alpn, Arc::clone(&self.expected), self.handshake).await;
         let secured = shaken.map_err(|error| self.refused(address, error))?;
-        let counted = self.metrics.of(Direction::Outbound);
+        let counted = self.telemetry.metrics.of(Direction::Outbound);
         counted.handshakes_ok.increment(1);
         counted.handshake_seconds.record(secured.took.as_secs_f64());
         let opened = Opened {
@@ -129,10 +132,22 @@ impl ToPeer {
         Ok(PeerConnection { secured, address, registered })
     }
 
+    /// Tells of a peer that refused us after our side of the handshake had finished.
+    pub fn refused_by_peer(&self, address: SocketAddr, alert: AlertDescription) -> UpstreamError {
+        self.refused(address, HandshakeError::Alert(alert))
+    }
+
     fn refused(&self, address: SocketAddr, error: HandshakeError) -> UpstreamError {
-        self.metrics.handshake_refused(Direction::Outbound, error.label());
+        let label = error.label();
+        self.telemetry.metrics.handshake_refused(Direction::Outbound, label);
         let failed = UpstreamError::Handshake { target: Arc::clone(&self.target.0), source: Arc::new(error) };
-        tracing::warn!(%address, label = failed.label(), error = failed.chain(), "the call to a peer failed");
+        let chain = failed.chain();
+        match self.telemetry.repeated.note(label, address.ip(), Instant::now()) {
+            Say::Aloud { left_out } => {
+                tracing::warn!(%address, reason = label, error = chain, left_out, "a call to a peer failed");
+            }
+            Say::Quietly => tracing::debug!(%address, reason = label, error = chain, "a call to a peer failed"),
+        }
         failed
     }
 }

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use portcullis_certs_watcher::Peer;
 
+use super::overheard::Alert;
 use super::pool::Pool;
 use crate::connections::{Entry, Generation, Level};
 use crate::http::target::NextHop;
@@ -27,6 +28,8 @@ pub struct Link {
     pub peer_id: Option<Arc<str>>,
     /// The credentials it was opened under.
     pub generation: Generation,
+    /// Why the peer ended it, if it said so.
+    pub alert: Alert,
     /// When no new request may use it any more.
     pub retire_at: Instant,
     /// Its entry in the registry, which tells when it must end; connections to our own application have none.
@@ -113,6 +116,7 @@ impl Link {
             address: address.to_string().into(),
             peer: None,
             peer_id: None,
+            alert: Alert::default(),
             generation: Generation::default(),
             retire_at: Instant::now() + retire_after,
             entry: None,

@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::UpstreamError;
 use super::dial::{ToApplication, ToPeer};
 use super::lease::{Exclusive, Lease, Link, Shared};
+use super::overheard::{Alert, Overheard};
 use crate::connections::{Generation, Level, Registered};
 use crate::drain::Tasks;
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::tls::Alpn;
-use crate::tls::handshake::Negotiated;
+use crate::tls::handshake::{HandshakeError, Negotiated};
 
 /// Where a pool's connections lead and what they speak.
 #[derive(Clone, Debug)]
@@ -89,27 +90,25 @@ impl Opener {
     async fn open_to_peer(&self, to: &ToPeer, alpn: Alpn) -> Result<Opened, UpstreamError> {
         let connection = to.dial(alpn).await?;
         let peer = connection.secured.peer;
+        let alert = Alert::default();
         let link = Link {
             address: connection.address.to_string().into(),
             peer_id: Some(peer.id.to_string().into()),
             peer: Some(peer),
+            alert: alert.clone(),
             generation: connection.secured.generation,
             retire_at: Instant::now() + retire_after(),
             entry: Some(Arc::clone(connection.registered.entry())),
         };
-        let (stream, registered) = (connection.secured.stream, Some(connection.registered));
+        let stream = Overheard::new(connection.secured.stream, alert.clone());
+        let driven = Some(Driven { registered: connection.registered, alert, to: to.clone() });
         match connection.secured.protocol {
-            Negotiated::Http1 => self.exclusive(stream, link, registered).await,
-            Negotiated::Http2 => self.shared(stream, link, registered).await,
+            Negotiated::Http1 => self.exclusive(stream, link, driven).await,
+            Negotiated::Http2 => self.shared(stream, link, driven).await,
         }
     }
 
-    async fn exclusive<Io>(
-        &self,
-        stream: Io,
-        link: Link,
-        registered: Option<Registered>,
-    ) -> Result<Opened, UpstreamError>
+    async fn exclusive<Io>(&self, stream: Io, link: Link, driven: Option<Driven>) -> Result<Opened, UpstreamError>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -117,11 +116,11 @@ impl Opener {
         builder.max_buf_size(self.head_bytes.max(SMALLEST_BUFFER));
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection.with_upgrades(), registered));
+        self.tasks.spawn(drive(connection.with_upgrades(), driven));
         Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
     }
 
-    async fn shared<Io>(&self, stream: Io, link: Link, registered: Option<Registered>) -> Result<Opened, UpstreamError>
+    async fn shared<Io>(&self, stream: Io, link: Link, driven: Option<Driven>) -> Result<Opened, UpstreamError>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -135,7 +134,7 @@ impl Opener {
             .keep_alive_timeout(PING_TIMEOUT);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection, registered));
+        self.tasks.spawn(drive(connection, driven));
         Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
     }
 
@@ -155,18 +154,36 @@ impl Opener {
         }
     }
 
-    /// The error of an exchange that broke on one of its connections.
-    pub(super) fn broken(&self, error: hyper::Error) -> UpstreamError {
+    /// The error of an exchange that broke on this connection.
+    pub(super) fn broke_on(&self, link: &Link, error: hyper::Error) -> UpstreamError {
+        match link.alert.heard() {
+            // Nothing was processed: the peer never took us for who we are.
+            Some(alert) => UpstreamError::Handshake {
+                target: Arc::clone(self.target()),
+                source: Arc::new(HandshakeError::Alert(alert)),
+            },
+            None => self.broken(error),
+        }
+    }
+
+    fn broken(&self, error: hyper::Error) -> UpstreamError {
         UpstreamError::Exchange { target: Arc::clone(self.target()), source: Arc::new(error) }
     }
 }
 
-/// Runs a connection until it ends or the registry cuts it.
-async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, registered: Option<Registered>) {
-    let outcome = match &registered {
+/// What is kept beside a connection to a peer while it runs.
+struct Driven {
+    registered: Registered,
+    alert: Alert,
+    to: ToPeer,
+}
+
+/// Runs a connection until it ends or the registry cuts it, and tells of a peer that refused us.
+async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Option<Driven>) {
+    let outcome = match &driven {
         None => connection.await,
-        Some(registered) => {
-            let entry = registered.entry();
+        Some(driven) => {
+            let entry = driven.registered.entry();
             tokio::select! {
                 outcome = connection => outcome,
                 // Dropping the connection half-way is the point: whatever is in flight on it must end.
@@ -174,6 +191,12 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, registered:
             }
         }
     };
+    if let Some(driven) = &driven
+        && let Some(alert) = driven.alert.heard()
+    {
+        // Told here once for the connection; the requests on it get the same error each.
+        drop(driven.to.refused_by_peer(driven.registered.entry().opened.address, alert));
+    }
     if let Err(error) = outcome {
         // The request in flight has got its own error; this is for who looks closer.
         tracing::debug!(error = crate::error_chain(&error), "an upstream connection broke");

@@ -96,11 +96,13 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
             Ok(response) => return Ok(Sent { response, lease }),
             Err(unsent) => unsent,
         };
+        let refused = lease.link().alert.heard().is_some();
         // An answer that cannot be parsed is an answer: the upstream has acted on the request.
         let again = unsent.request.or_else(|| spare.filter(|_| !unsent.error.is_parse()));
         request = match again {
-            Some(again) if tries > 0 => again,
-            Some(_) | None => return Err(Failed::Upstream(pool.opener().broken(unsent.error))),
+            // A peer that refuses us would do so again.
+            Some(again) if tries > 0 && !refused => again,
+            Some(_) | None => return Err(Failed::Upstream(pool.opener().broke_on(lease.link(), unsent.error))),
         };
     }
 }

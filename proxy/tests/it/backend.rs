@@ -93,11 +93,7 @@ impl Backend {
         // `PRI * HTTP/2.0` is no request of HTTP/1.1.
         let mut first = [0; 3];
         while stream.peek(&mut first).await.is_ok_and(|seen| (1..3).contains(&seen)) {}
-        if &first == b"PRI" {
-            self.speak(stream, Version::HTTP_2).await
-        } else {
-            self.speak(stream, Version::HTTP_11).await
-        }
+        self.speak(stream, if &first == b"PRI" { Version::HTTP_2 } else { Version::HTTP_11 }).await;
     }
 
     /// Serves one connection over whatever it comes.

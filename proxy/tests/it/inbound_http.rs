@@ -63,7 +63,7 @@ async fn requests_and_answers_pass_whole() {
         let head = http.send(Ask::new("HEAD", "/hello")).await;
         assert_eq!(head.header("content-length"), Some("2"));
     }
-    assert_eq!(world.sidecar.count(&requests("inbound", 304)), 2);
+    world.sidecar.eventually_counts(&requests("inbound", 304), 2).await;
     assert_eq!(world.sidecar.count(&shaken("inbound")), 2);
 }
 

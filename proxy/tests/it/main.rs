@@ -31,6 +31,7 @@ mod inbound_http;
 mod outbound;
 mod policies;
 mod refusals;
+mod renewal;
 mod rotation;
 mod spans;
 mod start;

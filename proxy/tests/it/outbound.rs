@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 
 use http::Version;
+use portcullis::ca::LeafOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, Raw};
-use crate::client::{Ask, Http, plain};
+use crate::client::{Ask, Http, is_served, plain};
 use crate::eventually::soon;
 use crate::grpc::{call, converse, message};
 use crate::peer;
 use crate::pki::{API, CALLER, OTHER, Pki};
-use crate::sidecar::{Plan, Sidecar, refused, requests, shaken};
+use crate::sidecar::{OPEN, Plan, Sidecar, refused, requests, shaken};
 use crate::websocket::UPGRADE;
 
 /// The caller's sidecar and that of the called workload.
@@ -65,8 +66,8 @@ async fn the_callers_semantics_and_the_applications_protocol_are_kept() {
         assert_eq!(http.send(Ask::new("HEAD", "/x")).await.header("content-length"), Some("2"), "{row}");
         let trailers = http.send(Ask::get("/trailers").header("te", "trailers")).await;
         assert_eq!(trailers.trailer("x-sum"), Some("42"), "{row}");
-        assert_eq!(pair.near.count(&requests("outbound", 204)), 1);
-        assert_eq!(pair.far.count(&requests("inbound", 204)), 1);
+        pair.near.eventually_counts(&requests("outbound", 204), 1).await;
+        pair.far.eventually_counts(&requests("inbound", 204), 1).await;
     }
 }
 
@@ -186,4 +187,22 @@ async fn two_destinations_at_one_address_never_share_a_connection() {
     }
     assert_eq!(near.count(&refused("outbound", "wrong_identity")), 3, "each try is made anew");
     assert_eq!(backend.seen().len(), 6);
+}
+
+#[tokio::test]
+async fn workloads_of_two_trust_domains_call_each_other_and_each_domain_vouches_for_its_own_only() {
+    const STRANGER: &str = "spiffe://dev.test/ns/claims/sa/adjudicator";
+    let (prod, dev) = (Pki::new(), Pki::of("dev.test"));
+    let backend = Backend::start().await;
+    let policy = OPEN.replace("prod.test", "dev.test");
+    let far = Plan::new(&prod, API).trusting(&dev).policy(&policy).inbound("http", backend.address).ready().await;
+    let near = Plan::new(&dev, STRANGER).trusting(&prod).outbound("http", far.inbound(), &[API]).ready().await;
+    assert_eq!(plain(near.outbound()).await.get("/").await.status, 200);
+    assert!(backend.last().header("x-forwarded-client-cert").unwrap().ends_with(&format!("URI={STRANGER}")));
+
+    // A root of one domain does not make identities of another.
+    let forged = prod.odd_leaf(&[STRANGER], &LeafOptions::default());
+    is_served(far.inbound(), &forged).await.unwrap_err();
+    far.eventually_counts(&refused("inbound", "unknown_issuer"), 1).await;
+    assert_eq!(backend.seen().len(), 1);
 }

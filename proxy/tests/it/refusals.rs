@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, nobody};
-use crate::client::{Ask, Hello, Http, is_served};
-use crate::eventually::soon;
+use crate::client::{Ask, Hello, Http, is_closed, is_served};
+use crate::eventually::{eventually, soon};
 use crate::peer;
 use crate::pki::{API, CALLER, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar, refused};
@@ -72,7 +72,11 @@ async fn callers_that_prove_nothing_are_refused_each_for_its_reason() {
     // The same names under another key: whatever it is called, it is refused.
     let before = refusals(&sidecar);
     assert!(is_served(sidecar.inbound(), &impostor.leaf(CALLER)).await.is_err());
-    assert_eq!(refusals(&sidecar), before + 1);
+    eventually("one more refusal", async || match refusals(&sidecar) {
+        now if now == before + 1 => Ok(()),
+        now => Err(now),
+    })
+    .await;
     assert_eq!(backend.seen().len(), seen, "the application heard nothing of it");
 }
 
@@ -176,6 +180,36 @@ async fn both_sides_tell_who_was_expected_and_who_came() {
     assert_eq!(got.status, 503);
     assert!(got.text().contains(OTHER) && got.text().contains(API), "{}", got.text());
     far.eventually_counts(&refused("inbound", "refused_by_peer"), 1).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_the_peer_refuses_is_told_so() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    let backend = Backend::start().await;
+    // They do not know our root; we know theirs.
+    let far = Plan::new(&theirs, API).inbound("http", backend.address).inbound("tcp", backend.address).ready().await;
+    let near = Plan::new(&ours, CALLER)
+        .outbound("http", far.running().addresses().inbound[0], &[API])
+        .outbound("tcp", far.running().addresses().inbound[1], &[API])
+        .ready()
+        .await;
+    let overlap = |near: &Sidecar| near.write_bundle(&ours.domain, &[ours.bundle(), theirs.bundle()]);
+    near.changing("trust", overlap).await;
+    for _ in 0..3 {
+        let mut http = Http::plain_one(near.outbound()).await;
+        for method in ["GET", "POST"] {
+            let got = http.send(Ask::new(method, "/").text("x")).await;
+            assert_eq!((got.status, got.header("x-portcullis-reason")), (503, Some("upstream_refused_us")));
+            assert!(got.text().contains("TLS alert"), "{}", got.text());
+        }
+    }
+    let before = near.count(&refused("outbound", "refused_by_peer"));
+    assert!(before >= 1);
+    let mut raw = TcpStream::connect(near.running().addresses().outbound[1]).await.unwrap();
+    raw.write_all(b"x").await.unwrap();
+    is_closed(&mut raw).await;
+    near.eventually_counts(&refused("outbound", "refused_by_peer"), before + 1).await;
+    assert_eq!(backend.seen().len(), 0);
 }
 
 #[tokio::test]
