@@ -19,7 +19,6 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Carries, Generation, Level, Opened, Registered, source_of};
-use crate::drain::Phase;
 use crate::http::headers::{self, FORWARDED_CLIENT_CERT, Fields};
 use crate::http::refusal::Refusal;
 use crate::http::target;
@@ -126,8 +125,8 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         Err(full) => return closed(&sidecar, from, &secured.peer, full.label()),
     };
     sidecar.doubt_if_outdated(generation);
-    if sidecar.tasks.phase() >= Phase::LameDuck {
-        registered.entry().signal.raise(Level::Goodbye, "draining");
+    if let Some(level) = Level::of_inbound(sidecar.tasks.phase()) {
+        registered.entry().signal.raise(level, "draining");
     }
 
     // 4. Carry it. Opaque TCP is decided here, HTTP per request: its caller always gets an answer.

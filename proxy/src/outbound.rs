@@ -106,6 +106,9 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         Ok(registered) => registered,
         Err(full) => return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, full.label()),
     };
+    if let Some(level) = Level::of_outbound(sidecar.tasks.phase()) {
+        registered.entry().signal.raise(level, "draining");
+    }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%from, %error, "an outbound connection broke");
         return;

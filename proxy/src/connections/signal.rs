@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::drain::Phase;
+
 /// How urgently a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -16,6 +18,27 @@ pub enum Level {
     Finish = 2,
     /// End now, whatever is in flight.
     Cut = 3,
+}
+
+impl Level {
+    /// What an inbound connection that is admitted in this phase must be told at once.
+    pub fn of_inbound(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Serving => None,
+            Phase::LameDuck => Some(Self::Goodbye),
+            Phase::Draining | Phase::Closing => Some(Self::Finish),
+            Phase::Ended => Some(Self::Cut),
+        }
+    }
+
+    /// The same for a connection of our own application, which may call out for as long as inbound requests last.
+    pub fn of_outbound(phase: Phase) -> Option<Self> {
+        match phase {
+            Phase::Serving | Phase::LameDuck | Phase::Draining => None,
+            Phase::Closing => Some(Self::Finish),
+            Phase::Ended => Some(Self::Cut),
+        }
+    }
 }
 
 /// One per connection.
