@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use portcullis_certs_watcher::{Material, Peer};
@@ -25,11 +24,11 @@ use crate::http::target;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::policy_store::{self, Loaded, Verdict};
-use crate::serve::connection::{self, Activity, Answer, Ended};
+use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
 use crate::serve::reply;
-use crate::serve::response::ResponseBody;
+use crate::serve::response;
 use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::sidecar::Sidecar;
 use crate::tcp;
@@ -37,7 +36,7 @@ use crate::telemetry::metrics::Direction;
 use crate::telemetry::repeated::Say;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
-use crate::tls::handshake::{self, HandshakeError, Negotiated, Refused, Secured};
+use crate::tls::handshake::{self, HandshakeError, Refused, Secured};
 use crate::upstream::dial::{Target, ToApplication};
 use crate::upstream::open::Route;
 use crate::upstream::pool::{Pool, Shape};
@@ -217,17 +216,7 @@ async fn carry_http(
     });
     let tasks = sidecar.tasks.clone();
     let ended = connection::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
-    match ended {
-        Ended::Closed => {}
-        Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Inbound, label),
-        Ended::Cut => {
-            let cause = entry.signal.cause().unwrap_or("cut");
-            sidecar.telemetry.metrics.connection_closed(Direction::Inbound, cause);
-        }
-        Ended::Broken(error) => {
-            tracing::debug!(%from, error = crate::error_chain(&error), "an inbound HTTP connection broke");
-        }
-    }
+    ended.record(&sidecar.telemetry, &entry);
 }
 
 /// Answers one request.
@@ -236,7 +225,7 @@ async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>
     let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
 
     match forward(connection, request, &mut exchange).await {
-        Ok(Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(Forwarded::Response(sent)) => response::pass_on(sent, exchange, &connection.registered.entry().signal),
         Ok(Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
         Err(refusal) => reply::refuse(exchange, &refusal),
     }
@@ -335,17 +324,6 @@ fn decide(
         headers: &Fields(request.headers()),
     };
     Ok(policy.decide(&asking))
-}
-
-/// Passes the application's response on.
-fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
-    let (mut head, body) = sent.response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
-    if connection.parties.protocol == Negotiated::Http1 && connection.registered.entry().signal.is_at(Level::Goodbye) {
-        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    exchange.status = Some(head.status.as_u16());
-    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
 }
 
 /// Passes the application's 101 on and joins the two halves.

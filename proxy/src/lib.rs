@@ -12,6 +12,7 @@ pub mod config;
 pub mod policy_store;
 
 pub mod connections;
+pub mod metered;
 pub mod tcp;
 pub mod tls;
 

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use spiffe::SpiffeId;
@@ -21,11 +20,11 @@ use crate::http::refusal::Refusal;
 use crate::http::target;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
-use crate::serve::connection::{self, Activity, Answer, Ended};
+use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
 use crate::serve::reply;
-use crate::serve::response::ResponseBody;
+use crate::serve::response;
 use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::sidecar::Sidecar;
 use crate::tcp;
@@ -177,17 +176,7 @@ where
     });
     let tasks = sidecar.tasks.clone();
     let ended = connection::serve(stream, protocol, service, sidecar.bounds(), &parties.activity, &entry, tasks).await;
-    match ended {
-        Ended::Closed => {}
-        Ended::TimedOut(label) => sidecar.telemetry.metrics.connection_closed(Direction::Outbound, label),
-        Ended::Cut => {
-            let cause = entry.signal.cause().unwrap_or("cut");
-            sidecar.telemetry.metrics.connection_closed(Direction::Outbound, cause);
-        }
-        Ended::Broken(error) => {
-            tracing::debug!(error = crate::error_chain(&error), "an outbound HTTP connection broke");
-        }
-    }
+    ended.record(&sidecar.telemetry, &entry);
 }
 
 /// Answers one request.
@@ -196,7 +185,7 @@ async fn answer(connection: &Arc<HttpConnection>, mut request: Request<Incoming>
     let mut exchange = Exchange::open(Arc::clone(&connection.parties), &mut request);
 
     match forward(connection, request, &mut exchange).await {
-        Ok(Forwarded::Response(sent)) => respond(connection, sent, exchange),
+        Ok(Forwarded::Response(sent)) => response::pass_on(sent, exchange, &connection.registered.entry().signal),
         Ok(Forwarded::Upgrade(asked, sent)) => switch(connection, asked, sent, exchange),
         Err(refusal) => reply::refuse(exchange, &refusal),
     }
@@ -237,17 +226,6 @@ async fn forward(
     exchange.upstream = Some(Arc::clone(&link.address));
     exchange.answered_by = link.peer_id.clone();
     sort(asked, sent)
-}
-
-/// Passes the peer's response on.
-fn respond(connection: &HttpConnection, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
-    let (mut head, body) = sent.response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
-    if connection.parties.protocol == Negotiated::Http1 && connection.registered.entry().signal.is_at(Level::Goodbye) {
-        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    exchange.status = Some(head.status.as_u16());
-    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
 }
 
 /// Passes the peer's 101 on and joins the two halves.

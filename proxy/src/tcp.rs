@@ -1,15 +1,14 @@
 //! Opaque TCP: bytes both ways, half-close kept, bounded in how long nothing may move.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connections::{Level, Signal};
+use crate::metered::Metered;
 
 /// How many bytes went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +39,8 @@ where
     Up: AsyncRead + AsyncWrite + Unpin,
 {
     let (up, down) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let mut downstream = Counted { inner: downstream, read: Arc::clone(&up) };
-    let mut upstream = Counted { inner: upstream, read: Arc::clone(&down) };
+    let mut downstream = Metered::new(downstream, Arc::clone(&up));
+    let mut upstream = Metered::new(upstream, Arc::clone(&down));
     let copying = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
     let ended = tokio::select! {
         copied = copying => match copied {
@@ -68,34 +67,6 @@ async fn still(idle: Duration, up: &AtomicU64, down: &AtomicU64) {
         let now = moved();
         quiet = if now == seen { quiet + 1 } else { 0 };
         seen = now;
-    }
-}
-
-struct Counted<Io> {
-    inner: Io,
-    read: Arc<AtomicU64>,
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

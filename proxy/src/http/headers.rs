@@ -148,9 +148,10 @@ const IDENTITY: [&str; 11] = [
     "x-portcullis-reason",
     "x-portcullis-caller",
 ];
-/// What `Connection` cannot list away: the next hop frames and routes by it, or it is set by us.
-const KEPT: [HeaderName; 6] =
-    [HOST, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, FORWARDED_CLIENT_CERT, HeaderName::from_static(TRACEPARENT)];
+/// What `Connection` cannot list away: the next hop frames and routes by it, it is set by us, or, as `TE`, which HTTP/1.1
+/// clients have to list, it is judged by itself.
+const KEPT: [HeaderName; 7] =
+    [TE, HOST, CONTENT_LENGTH, CONTENT_TYPE, REQUEST_ID, FORWARDED_CLIENT_CERT, HeaderName::from_static(TRACEPARENT)];
 const TRAILERS: &str = "trailers";
 /// Four times a UUID: enough for every scheme in use, little enough to log.
 const REQUEST_ID_LIMIT: usize = 128;
@@ -208,6 +209,13 @@ mod tests {
             strip_hop_by_hop(&mut map);
             assert_eq!(map.get(TE).map(|value| value.to_str().unwrap()), kept, "{sent}");
         }
+    }
+
+    #[test]
+    fn te_is_judged_by_itself_where_connection_lists_it() {
+        let mut map = headers(&[("connection", "TE"), ("te", "trailers")]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map.get(TE).unwrap(), "trailers");
     }
 
     #[test]

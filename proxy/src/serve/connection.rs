@@ -4,7 +4,6 @@
 //! heads also runs while a kept-alive connection is idle, and costs an allocation for each request.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +15,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::response::ResponseBody;
 use crate::connections::{Entry, Level};
 use crate::drain::Tasks;
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
+use crate::metered::Metered;
+use crate::telemetry::Telemetry;
 use crate::tls::handshake::Negotiated;
 
 /// How much a downstream connection may send and how long it may take.
@@ -78,6 +79,22 @@ pub enum Ended {
     Broken(hyper::Error),
 }
 
+impl Ended {
+    /// Counts an end that was not the peer's own, and tells of a break to whoever looks closer.
+    pub fn record(&self, telemetry: &Telemetry, entry: &Entry) {
+        let direction = entry.opened.direction;
+        match self {
+            Self::Closed => {}
+            Self::TimedOut(label) => telemetry.metrics.connection_closed(direction, label),
+            Self::Cut => telemetry.metrics.connection_closed(direction, entry.signal.cause().unwrap_or("cut")),
+            Self::Broken(error) => {
+                let error = crate::error_chain(error);
+                tracing::debug!(direction = direction.label(), from = %entry.opened.address, error, "an HTTP connection broke");
+            }
+        }
+    }
+}
+
 /// Serves one connection until it ends. The entry's signal makes it say goodbye, finish, or end at once.
 pub async fn serve<Io, S>(
     stream: Io,
@@ -94,7 +111,7 @@ where
     S::Future: Send + 'static,
 {
     let read = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(Metered { inner: stream, read: Arc::clone(&read) });
+    let io = TokioIo::new(Metered::new(stream, Arc::clone(&read)));
     let pace = Pace::new(bounds, protocol, activity, &read);
     match protocol {
         Negotiated::Http1 => {
@@ -105,7 +122,10 @@ where
                 .max_headers(bounds.head_fields)
                 .max_buf_size(bounds.head_bytes.max(SMALLEST_BUFFER))
                 .auto_date_header(false)
-                .half_close(true);
+                // A caller that closes has given up, and what it asked for is given up too. Over TLS the two halves close
+                // together, and an HTTP client that closes its half while it waits for an answer is not worth the
+                // requests that would go on for nobody.
+                .half_close(false);
             let connection = builder.serve_connection(io, service).with_upgrades();
             supervise(connection, http1::UpgradeableConnection::graceful_shutdown, Level::Finish, pace, entry).await
         }
@@ -289,47 +309,6 @@ impl<'a> Pace<'a> {
             (Some(deadline), Some(old_at)) => Some(deadline.min(old_at)),
             (deadline, old_at) => deadline.or(old_at),
         }
-    }
-}
-
-/// Counts what is read, to tell an idle connection from one whose head has begun to come.
-struct Metered<Io> {
-    inner: Io,
-    read: Arc<AtomicU64>,
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for Metered<Io> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Metered<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

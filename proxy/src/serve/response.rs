@@ -4,11 +4,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::header::CONNECTION;
+use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::connection::Answer;
 use super::exchange::Exchange;
+use crate::connections::{Level, Signal};
+use crate::http::headers;
+use crate::tls::handshake::Negotiated;
 use crate::upstream::lease::Lease;
+use crate::upstream::send::Sent;
 
 /// A response body on its way downstream, with the record of its exchange, which is written when the body ends or is
 /// dropped, and the connection it comes from, which is given back when the body was read to its end.
@@ -89,6 +96,17 @@ impl Body for ResponseBody {
             Source::Upstream { body, .. } => body.size_hint(),
         }
     }
+}
+
+/// Passes an upstream's response on. While its connection is to end, an HTTP/1.1 caller is told with `connection: close`.
+pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answer {
+    let (mut head, body) = sent.response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    if exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.status = Some(head.status.as_u16());
+    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
 }
 
 fn give_back(lease: &mut Option<Lease>) {

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use http_body::Frame;
+use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::{Backend, Raw};
 use crate::client::{Ask, Http, flowing, is_closed, opaque, plain, secured};
+use crate::eventually::soon;
+use crate::grpc::{call, message};
 use crate::pki::{API, CALLER, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar, answered, closed};
 
@@ -102,7 +105,9 @@ async fn an_application_that_does_not_answer_is_504() {
 #[tokio::test]
 async fn a_body_that_stalls_is_408_but_not_for_grpc() {
     let pki = Pki::new();
-    let (sidecar, _backend) = bounded(&pki, "", "bodyStall: 200ms").await;
+    let backend = Backend::start().await;
+    let plan = Plan::new(&pki, API).inbound("auto", backend.address);
+    let sidecar = plan.timeouts("bodyStall: 200ms, lameDuck: 0, drain: 1s").ready().await;
     let mut http = Http::two(sidecar.inbound(), &pki.leaf(CALLER)).await;
     let (sender, body) = flowing();
     let stalling = async { http.send(Ask::new("POST", "/").body(body)).await.status };
@@ -113,6 +118,15 @@ async fn a_body_that_stalls_is_408_but_not_for_grpc() {
     let status = tokio::select! { status = stalling => status, () = starting => unreachable!() };
     assert_eq!(status, 408);
     assert_eq!(sidecar.count(&answered("inbound", "request_body_stalled")), 1);
+
+    // A gRPC stream may be silent for as long as it likes.
+    let (sender, body) = flowing();
+    let mut response = http.open(call("/test.Echo/Stream").body(body)).await.unwrap();
+    // Twice the limit: nothing can be awaited that must not come.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    sender.send(Frame::data(message("late"))).await.unwrap();
+    let frame = soon("the echo", response.body_mut().frame()).await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), message("late"));
 }
 
 #[tokio::test]

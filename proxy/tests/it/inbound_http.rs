@@ -8,7 +8,7 @@ use portcullis::ca::Leaf;
 
 use crate::backend::Backend;
 use crate::client::{Ask, Hello, Http, flowing, secured};
-use crate::eventually::soon;
+use crate::eventually::{eventually, soon};
 use crate::pki::{API, CALLER, Pki};
 use crate::sidecar::{Plan, Sidecar, requests, shaken};
 use crate::wire::Wire;
@@ -199,7 +199,7 @@ async fn many_streams_of_one_connection_are_served_at_once() {
         let mut http = Http::Two(sender.clone());
         asking.spawn(async move { http.get("/hold").await });
     }
-    crate::eventually::eventually("all are at the application", async || match world.backend.seen().len() {
+    eventually("all are at the application", async || match world.backend.seen().len() {
         50 => Ok(()),
         count => Err(count),
     })
@@ -246,4 +246,16 @@ async fn of_two_lengths_the_application_never_sees_two_requests() {
     // Whoever reads both headers as RFC 9112 section 6.3 says closes after such a request, or refuses it.
     assert_eq!(String::from_utf8_lossy(&wire.rest().await), "");
     assert!(world.backend.seen().iter().all(|seen| seen.target == "/first"), "{:?}", world.backend.seen());
+}
+
+#[tokio::test]
+async fn an_http_1_1_caller_that_goes_away_takes_its_request_with_it() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let sidecar = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let mut wire = secured(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    wire.write("GET /never HTTP/1.1\r\nhost: eligibility.test\r\n\r\n").await;
+    eventually("the application is asked", async || backend.seen().pop().map(drop).ok_or(())).await;
+    drop(wire);
+    sidecar.eventually_counts(&requests("inbound", 499), 1).await;
 }

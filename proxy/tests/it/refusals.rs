@@ -159,13 +159,17 @@ async fn outbound_refuses_peers_that_are_not_who_they_should_be() {
 async fn outbound_says_why_nobody_answers() {
     let pki = Pki::new();
     let plaintext = Backend::start().await;
-    for (address, answer) in
-        [(nobody().await, "upstream_unreachable"), (plaintext.address, "upstream_handshake_failed")]
-    {
+    for (address, answer, reason) in [
+        (nobody().await, "upstream_unreachable", None),
+        (plaintext.address, "upstream_handshake_failed", Some("plaintext")),
+    ] {
         let near = Plan::new(&pki, CALLER).outbound("http", address, &[API]).ready().await;
         let got = Http::plain_one(near.outbound()).await.send(Ask::get("/")).await;
         assert_eq!((got.status, got.header("x-portcullis-reason")), (503, Some(answer)));
         assert!(got.text().starts_with("portcullis: "), "{}", got.text());
+        if let Some(reason) = reason {
+            assert!(near.count(&refused("outbound", reason)) >= 1, "{reason}");
+        }
     }
     assert_eq!(plaintext.seen().len(), 0);
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use portcullis::ca::{LeafOptions, Validity};
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{Backend, Raw};
@@ -156,4 +158,20 @@ async fn material_that_cannot_be_proven_leaves_the_last_good_one() {
     }
     sidecar.changing("identity", |sidecar| sidecar.write_leaf(&pki.leaf(API))).await;
     assert_eq!(sidecar.admin("/identity").await["problems"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_the_certificate_of_its_caller() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let sidecar = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let now = OffsetDateTime::now_utc();
+    let validity = Validity::Between(now - time::Duration::hours(1), now + time::Duration::seconds(3));
+    let short = pki.odd_leaf(&[CALLER], &LeafOptions { validity, ..LeafOptions::default() });
+    let mut ending = Http::two(sidecar.inbound(), &short).await;
+    let mut staying = Http::two(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    assert_eq!((ending.get("/").await.status, staying.get("/").await.status), (200, 200));
+    eventually("GOAWAY", async || if ending.is_over() { Ok(()) } else { Err("open") }).await;
+    assert_eq!(sidecar.count(&closed("inbound", "certificate_expired")), 1);
+    assert_eq!(staying.get("/").await.status, 200);
 }
