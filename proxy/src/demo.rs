@@ -4,6 +4,7 @@
 //! certificates of a throw-away authority. Nothing is simulated: what is printed is what was seen, and what was seen is
 //! compared with what was promised.
 
+mod adjudicator;
 mod calls;
 mod client;
 mod error;

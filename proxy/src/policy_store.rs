@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use metrics::Counter;
@@ -83,8 +83,8 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     /// What was compiled last, be it put in force or refused.
     taken: Option<Contents>,
-    /// What was seen once and may still be in the making.
-    moving: Option<Contents>,
+    /// What was seen and may still be in the making, and since when it has stood still.
+    moving: Option<(Contents, Instant)>,
     /// The workload whose ports the rules were checked against.
     checked_for: Option<SpiffeId>,
 }
@@ -269,12 +269,16 @@ impl Loader {
         }
         // A volume is swapped whole. Files written in place may be caught half-way, and half a policy may lack the
         // document that denies: it is taken when it has stood still.
-        if contents.layout == Layout::Plain
-            && self.taken.as_ref() != Some(&contents)
-            && self.moving.as_ref() != Some(&contents)
-        {
-            self.moving = Some(contents);
-            return Settled::Moving;
+        let is_new = self.taken.as_ref() != Some(&contents);
+        if contents.layout == Layout::Plain && is_new {
+            match &self.moving {
+                Some((seen, since)) if *seen == contents && since.elapsed() >= SETTLE => {}
+                Some((seen, _)) if *seen == contents => return Settled::Moving,
+                Some(_) | None => {
+                    self.moving = Some((contents, Instant::now()));
+                    return Settled::Moving;
+                }
+            }
         }
         self.take(contents);
         Settled::Still
@@ -388,3 +392,6 @@ const POLL: Duration = Duration::from_secs(10);
 const BLIND_POLL: Duration = Duration::from_secs(1);
 /// A rule that cannot mean what it says, given the ports of this sidecar.
 const HTTP_ON_TCP: &str = "C022";
+
+#[cfg(test)]
+mod tests;

@@ -4,21 +4,22 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::client::{Ask, Reply};
+use super::adjudicator::Heard;
+use super::client::{Ask, Caller};
 use super::error::DemoError;
 use super::narrator::{Narrator, Seen};
-use super::stage::{ALLOW_RULE, DENY_RULE, PATH, Stage};
+use super::stage::{ALLOW_RULE, DENY_RULE, Stage};
 
 pub(super) async fn allowed(stage: &Stage, narrator: &mut Narrator<'_>) -> Result<(), DemoError> {
     narrator.step(
         "An allowed call",
-        "The claims adjudicator speaks plain HTTP to its own sidecar; between the sidecars it is mutual TLS.",
+        "Asked about a claim, the claims adjudicator calls eligibility: it speaks plain HTTP to its own sidecar, and between\n\
+         the sidecars it is mutual TLS.",
     );
-    let (reply, line) = call(stage, Method::GET, PATH, "demo-allowed").await?;
-    let body = String::from_utf8_lossy(&reply.body).into_owned();
+    let (heard, line) = call(stage, Method::GET, "demo-allowed").await?;
     let caller = stage.pki.adjudicator.to_string();
-    let text = format!("GET {PATH}: {} {body}", reply.status);
-    let as_promised = reply.status == 200 && body.contains(&caller);
+    let as_promised = heard.status == 200 && heard.answer.contains(&caller);
+    let text = format!("{}: {} {}", heard.called, heard.status, heard.answer);
     narrator.promise("the service answers, and was told who called", Seen { as_promised, text });
 
     let as_promised = field(&line, "decision") == "allow"
@@ -35,14 +36,14 @@ pub(super) async fn denied(stage: &Stage, narrator: &mut Narrator<'_>) -> Result
         "The same caller writes, which no rule allows, and reaches for /admin, which a rule denies.",
     );
     let before = stage.service.served();
-    let (reply, line) = call(stage, Method::POST, PATH, "demo-no-rule").await?;
-    let as_promised = reply.status == 403 && field(&line, "decision") == "deny" && field(&line, "reason") == "no_rule";
-    let text = format!("POST {PATH}: {}; {}", reply.status, told(&line));
+    let (heard, line) = call(stage, Method::POST, "demo-no-rule").await?;
+    let as_promised = heard.status == 403 && field(&line, "decision") == "deny" && field(&line, "reason") == "no_rule";
+    let text = format!("{}: {}; {}", heard.called, heard.status, told(&line));
     narrator.promise("what no rule allows is denied", Seen { as_promised, text });
 
-    let (reply, line) = call(stage, Method::GET, "/admin/keys", "demo-deny-rule").await?;
-    let as_promised = reply.status == 403 && field(&line, "decision") == "deny" && field(&line, "rule") == DENY_RULE;
-    let text = format!("GET /admin/keys: {}; {}", reply.status, told(&line));
+    let (heard, line) = call(stage, Method::DELETE, "demo-deny-rule").await?;
+    let as_promised = heard.status == 403 && field(&line, "decision") == "deny" && field(&line, "rule") == DENY_RULE;
+    let text = format!("{}: {}; {}", heard.called, heard.status, told(&line));
     narrator.promise("what a rule denies is denied, by its name", Seen { as_promised, text });
 
     let reached = stage.service.served() - before;
@@ -51,10 +52,12 @@ pub(super) async fn denied(stage: &Stage, narrator: &mut Narrator<'_>) -> Result
     Ok(())
 }
 
-async fn call(stage: &Stage, method: Method, path: &str, id: &str) -> Result<(Reply, Value), DemoError> {
-    let mut caller = stage.adjudicator().await?;
-    let reply = caller.call(Ask { method, path, request_id: id, body: Bytes::new() }).await?;
-    Ok((reply, stage.callee.logged(id).await?))
+/// Asks the adjudicator about a claim, whereupon it calls eligibility.
+async fn call(stage: &Stage, method: Method, id: &str) -> Result<(Heard, Value), DemoError> {
+    let mut user = Caller::connect(stage.adjudicator.address, &stage.tasks).await?;
+    let reply = user.call(Ask { method, path: "/claims/42", request_id: id, body: Bytes::new() }).await?;
+    let heard = Heard::read(&reply.body)?;
+    Ok((heard, stage.callee.logged(id).await?))
 }
 
 fn field<'a>(line: &'a Value, name: &str) -> &'a str {

@@ -1,14 +1,19 @@
 //! Callers that call as fast as they can, and count what fails.
+//!
+//! Every second request is a POST with a body, which no proxy may send twice: a failure cannot be hidden by trying again.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Method;
+
 use super::client::{Ask, Caller};
 use super::error::DemoError;
 use super::room::Room;
-use super::stage::PATH;
+use super::stage::{CHECKS, PATH};
 use crate::drain::Tasks;
 
 /// See the module.
@@ -83,6 +88,7 @@ impl Tally {
 
 async fn call(number: usize, to: SocketAddr, tally: Arc<Tally>, tasks: Tasks) {
     let id = format!("demo-load-{number}");
+    let mut turn = 0_u64;
     while !tally.is_over() {
         let mut caller = match Caller::connect(to, &tasks).await {
             Ok(caller) => caller,
@@ -95,12 +101,21 @@ async fn call(number: usize, to: SocketAddr, tally: Arc<Tally>, tasks: Tasks) {
         };
         while !tally.is_over() {
             let started = Instant::now();
-            let answered = caller.call(Ask::get(PATH, &id)).await;
+            turn += 1;
+            let body = Bytes::from(format!("{number} {turn} ").repeat(BODY));
+            let reads = turn.is_multiple_of(2);
+            let asked = if reads {
+                Ask::get(PATH, &id)
+            } else {
+                Ask { method: Method::POST, path: CHECKS, request_id: &id, body: body.clone() }
+            };
+            let answered = caller.call(asked).await;
             let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             tally.requests.fetch_add(1, Ordering::Relaxed);
             tally.slowest_micros.fetch_max(took, Ordering::Relaxed);
             match answered {
-                Ok(reply) if reply.status == 200 => {}
+                Ok(reply) if reply.status == 200 && (reads || reply.body == body) => {}
+                Ok(reply) if reply.status == 200 => tally.fail("the answer is that to another question".to_owned()),
                 Ok(reply) => tally.fail(format!("{} {}", reply.status, reply.reason.unwrap_or_default())),
                 Err(error) => {
                     tally.fail(crate::error_chain(&error));
@@ -111,5 +126,7 @@ async fn call(number: usize, to: SocketAddr, tally: Arc<Tally>, tasks: Tasks) {
     }
 }
 
+/// Makes some two KiB: more than a head, less than a socket's buffer.
+const BODY: usize = 256;
 /// As long as a call may take, and a little more.
 const LIMIT: Duration = Duration::from_secs(11);

@@ -13,7 +13,7 @@ pub(super) async fn show(stage: &Stage, narrator: &mut Narrator<'_>) -> Result<(
         "A policy edited live",
         "One connection stays open. The rule that lets it read coverage is narrowed to plans, then put back.",
     );
-    let mut caller = stage.adjudicator().await?;
+    let mut caller = stage.own_connection().await?;
     let status = caller.call(Ask::get(PATH, "demo-before-edit")).await?.status;
     let seen = Seen { as_promised: status == 200, text: format!("GET {PATH}: {status}") };
     narrator.promise("before the edit the call is allowed", seen);

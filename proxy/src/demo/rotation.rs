@@ -12,7 +12,8 @@ use super::wait::{Look, eventually};
 pub(super) async fn show(stage: &Stage, narrator: &mut Narrator<'_>) -> Result<(), DemoError> {
     narrator.step(
         "Certificates rotated under load",
-        "Eight callers call without a pause, and meanwhile both workloads get new certificates, again and again.",
+        "Eight callers call without a pause, every second time with a POST that must not be sent twice. Meanwhile both\n\
+         workloads get new certificates, again and again.",
     );
     let sidecars = [&stage.callee, &stage.caller];
     let (before, handshakes) = (sidecars.map(generation), stage.callee.accepted());

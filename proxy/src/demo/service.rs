@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -35,8 +35,8 @@ impl Service {
             async move {
                 let answer = service_fn(move |request| {
                     count.fetch_add(1, Ordering::Relaxed);
-                    let response = answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
+                    let response = answer(request);
+                    async move { Ok::<_, Infallible>(response.await) }
                 });
                 tokio::select! {
                     // The sidecar sees how it ended.
@@ -54,7 +54,11 @@ impl Service {
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.method() == Method::POST {
+        let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+        return Response::new(Full::new(body));
+    }
     let told = request.headers().get("x-forwarded-client-cert").and_then(|value| value.to_str().ok());
     let caller = told.and_then(|told| told.split(';').find_map(|part| part.strip_prefix("URI=")));
     let body = json!({ "covered": true, "caller": caller });

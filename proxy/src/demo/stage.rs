@@ -1,15 +1,16 @@
 //! The set-up: certificates, the service, and a sidecar for it and for its caller.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::adjudicator::Adjudicator;
 use super::client::Caller;
 use super::error::DemoError;
 use super::narrator::{Narrator, Seen};
 use super::pki::{PROD, Pki};
-use super::place::Place;
+use super::place::{Place, failed};
 use super::service::Service;
 use super::sidecar::{Plan, Side, Sidecar};
-use crate::ca::{Access, VolumeFile, write_generation};
 use crate::drain::Tasks;
 
 /// See the module.
@@ -21,6 +22,8 @@ pub(super) struct Stage {
     pub callee: Sidecar,
     /// The sidecar of the claims adjudicator.
     pub caller: Sidecar,
+    /// The service that calls.
+    pub adjudicator: Adjudicator,
     /// Last, so that the sidecars are stopped before what they protect.
     pub service: Service,
 }
@@ -29,8 +32,8 @@ impl Stage {
     pub(super) async fn build(place: &Place, tasks: Tasks, narrator: &mut Narrator<'_>) -> Result<Self, DemoError> {
         narrator.step(
             "The stage",
-            "A root, an intermediate for each of two environments, a leaf for each workload; the service\n\
-             \"eligibility\", its caller \"claims adjudicator\", and a sidecar for each, started from its file.",
+            "A root, an intermediate for each of two environments, a leaf for each workload; the services\n\
+             \"claims adjudicator\" and \"eligibility\", and a sidecar for each, started from its file.",
         );
         let dir = place.dir().to_owned();
         let pki = Pki::make(&dir)?;
@@ -54,11 +57,12 @@ impl Stage {
             caller.outbound()?
         );
         narrator.promise("both sidecars are ready", Seen { as_promised: true, text });
-        Ok(Self { dir, tasks, pki, callee, caller, service })
+        let adjudicator = Adjudicator::start(caller.outbound()?)?;
+        Ok(Self { dir, tasks, pki, callee, caller, adjudicator, service })
     }
 
     /// A connection of the claims adjudicator to its own sidecar.
-    pub(super) async fn adjudicator(&self) -> Result<Caller, DemoError> {
+    pub(super) async fn own_connection(&self) -> Result<Caller, DemoError> {
         Caller::connect(self.caller.outbound()?, &self.tasks).await
     }
 
@@ -77,7 +81,7 @@ impl Stage {
              {program} run --config {callee}\n  \
              {program} run --config {caller}\n  \
              curl -i http://{outbound}/v1/members/42/coverage\n\
-             Edit the policy in {dir}/policy/, and renew a certificate, which holds for 24 hours, with:\n  \
+             Edit {dir}/policy/eligibility.yaml, and renew a certificate, which holds for 24 hours, with:\n  \
              {program} ca issue --dir {dir}/pki --id {id} --out {dir}/{CALLER}/identity --kubelet\n",
             id = self.pki.adjudicator,
         )
@@ -103,7 +107,10 @@ fn write_policy(dir: &Path, port: u16, paths: &str) -> Result<(), DemoError> {
            allow:\n    \
              - name: {ALLOW_RULE}\n      \
                from: {{identities: [spiffe://{PROD}/ns/claims/sa/adjudicator]}}\n      \
-               to: {{ports: [{port}], methods: [GET, HEAD], paths: [\"{paths}\"]}}\n  \
+               to: {{ports: [{port}], methods: [GET, HEAD], paths: [\"{paths}\"]}}\n    \
+             - name: adjudicator-asks-for-checks\n      \
+               from: {{identities: [spiffe://{PROD}/ns/claims/sa/adjudicator]}}\n      \
+               to: {{ports: [{port}], methods: [POST], paths: [\"{CHECKS}\"]}}\n  \
            deny:\n    \
              - name: {DENY_RULE}\n      \
                from: {{notIdentitySets: [operators]}}\n      \
@@ -114,8 +121,11 @@ fn write_policy(dir: &Path, port: u16, paths: &str) -> Result<(), DemoError> {
          metadata: {{name: operators}}\n\
          spec: {{identities: [\"spiffe://{PROD}/ns/ops/sa/*\"]}}\n"
     );
-    let file = VolumeFile { name: "eligibility.yaml", contents: text.as_bytes(), access: Access::Public };
-    Ok(write_generation(&policy_dir(dir), &[file])?)
+    // A plain file: in a kubelet volume an editor that replaces it would leave a file behind that nobody reads.
+    let policy = policy_dir(dir);
+    let file = policy.join("eligibility.yaml");
+    let written = fs::create_dir_all(&policy).and_then(|()| fs::write(&file, text));
+    written.map_err(|source| failed("write", &file, source))
 }
 
 pub(super) const CALLEE: &str = "eligibility";
@@ -128,5 +138,7 @@ pub(super) const DENY_RULE: &str = "only-operators-administer";
 pub(super) const COVERAGE: &str = "/v1/members/{id}/coverage";
 /// What it may read after the edit.
 pub(super) const PLANS: &str = "/v1/plans/**";
+/// What it may post to.
+pub(super) const CHECKS: &str = "/v1/checks";
 /// What it reads.
 pub(super) const PATH: &str = "/v1/members/42/coverage";

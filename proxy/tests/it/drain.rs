@@ -16,7 +16,7 @@ use crate::sidecar::Plan;
 async fn a_lame_duck_is_not_ready_still_serves_and_says_goodbye() {
     let pki = Pki::new();
     let backend = Backend::start().await;
-    let plan = Plan::new(&pki, API).inbound("http", backend.address).timeouts("lameDuck: 3s, drain: 5s");
+    let plan = Plan::new(&pki, API).inbound("http", backend.address).timeouts("lameDuck: 6s, drain: 5s");
     let sidecar = plan.ready().await;
     let leaf = pki.leaf(CALLER);
     let mut one = secured(sidecar.inbound(), &leaf).await;
@@ -36,7 +36,7 @@ async fn a_lame_duck_is_not_ready_still_serves_and_says_goodbye() {
     let mut late = secured(sidecar.inbound(), &leaf).await;
     assert_eq!(late.get("/").await.status, 200, "callers that learn late are still served");
     let inbound = sidecar.inbound();
-    sidecar.ended(Duration::from_secs(10)).await;
+    sidecar.ended(Duration::from_secs(20)).await;
     assert!(TcpStream::connect(inbound).await.is_err());
 }
 
@@ -103,9 +103,11 @@ async fn a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn an_idle_pair_ends_without_waiting_for_its_pools() {
     let backend = Backend::start().await;
-    let pair = crate::outbound::Pair::new("http", "http", backend.address).await;
-    assert_eq!(Http::plain_one(pair.near.outbound()).await.get("/").await.status, 200);
-    pair.near.stop(Stop::Gracefully);
-    // Its drain is five seconds: the pooled connection must not hold it that long.
-    pair.near.ended(Duration::from_secs(4)).await;
+    let pki = Pki::new();
+    let far = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let near = Plan::new(&pki, CALLER).outbound("http", far.inbound(), &[API]).timeouts("lameDuck: 0, drain: 60s");
+    let near = near.ready().await;
+    assert_eq!(Http::plain_one(near.outbound()).await.get("/").await.status, 200);
+    near.stop(Stop::Gracefully);
+    near.ended(Duration::from_secs(20)).await;
 }

@@ -1,0 +1,55 @@
+//! What the loader takes, and when.
+
+use std::fs;
+use std::path::Path;
+
+use portcullis_certs_watcher::{Pace, Sources, Watcher, system_clock};
+
+use super::*;
+
+const FIRST: &str = "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: first}\n";
+
+fn loader(directory: &Path) -> (Loader, Arc<PolicyStore>) {
+    let nowhere = Sources { identity: directory.join("identity"), expected: None, trust: Vec::new() };
+    let (_, credentials) = Watcher::new(nowhere, Pace::default(), system_clock(), Box::new(|_| {}));
+    let sources = PolicySources { directories: vec![directory.to_owned()], opaque_ports: Vec::new(), credentials };
+    Loader::start(sources, Arc::new(Metrics::new()))
+}
+
+fn policy(name: &str) -> String {
+    let rules = "spec:\n  allow:\n    - {name: all, from: {identities: [spiffe://prod.test/ns/a/sa/b]}}\n";
+    FIRST.replace("first", name) + rules
+}
+
+#[test]
+fn a_plain_file_that_was_read_twice_in_a_moment_is_not_taken_for_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    fs::write(&file, policy("first")).unwrap();
+    let (mut loader, store) = loader(folder.path());
+    let first = store.current().unwrap().policy.revision().to_owned();
+    fs::write(&file, policy("second")).unwrap();
+    // Two notices for one write come within a millisecond, and nothing says that the writer is done.
+    for _ in 0..3 {
+        assert!(matches!(loader.look(), Settled::Moving));
+        assert_eq!(store.current().unwrap().policy.revision(), first);
+    }
+    // The same content, and it has stood still for long enough.
+    let (contents, _) = loader.moving.take().unwrap();
+    loader.moving = Some((contents, Instant::now().checked_sub(SETTLE).unwrap()));
+    assert!(matches!(loader.look(), Settled::Still));
+    assert_ne!(store.current().unwrap().policy.revision(), first);
+}
+
+#[test]
+fn a_directory_that_goes_away_leaves_the_last_good_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("policy");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("policy.yaml"), policy("first")).unwrap();
+    let (mut loader, store) = loader(&directory);
+    fs::remove_dir_all(&directory).unwrap();
+    loader.look();
+    assert!(store.problem().unwrap().contains("does not exist"));
+    assert_eq!(store.current().unwrap().number, 1);
+}
