@@ -30,6 +30,7 @@ mod headers;
 mod inbound_http;
 mod outbound;
 mod policies;
+mod process;
 mod refusals;
 mod renewal;
 mod rotation;

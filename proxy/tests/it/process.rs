@@ -1,0 +1,106 @@
+//! The program itself: what it prints, how it ends.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::backend::Backend;
+use crate::client::is_served;
+use crate::eventually::eventually;
+use crate::pki::{API, CALLER, Pki, write_leaf, write_volume};
+use crate::sidecar::OPEN;
+
+fn portcullis(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.args(arguments).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A directory with everything that a sidecar needs, and its configuration.
+fn files(pki: &Pki, inbound: SocketAddr, forward: SocketAddr) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    write_leaf(&folder.path().join("identity"), &pki.leaf(API));
+    write_volume(&folder.path().join("trust"), &[("roots.pem", pki.bundle())]);
+    write_volume(&folder.path().join("policy"), &[("policy.yaml", OPEN)]);
+    let text = format!(
+        "identity: {{directory: {}}}\ntrust: [{{trustDomain: prod.test, bundle: {}/roots.pem}}]\npolicy: {{directory: {}}}\n\
+         inbound: [{{listen: '{inbound}', forward: '{forward}', protocol: http}}]\ntimeouts: {{lameDuck: 100ms, drain: 5s}}\n\
+         admin: {{listen: 127.0.0.1:0}}\nmetrics: {{listen: 127.0.0.1:0}}\nhealth: {{listen: 127.0.0.1:0}}\nlogs: {{access: off}}\n",
+        at("identity"),
+        at("trust"),
+        at("policy"),
+    );
+    let path = at("portcullis.yaml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+/// Ends the process when the test does.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it and waits for its word; tells where it listens.
+fn start(config: &str) -> (Running, SocketAddr) {
+    let mut child =
+        portcullis(&["run", "--config", config]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("portcullis is up")).expect("it came up");
+    // Whatever else it says is read, or it would block.
+    std::thread::spawn(move || lines.for_each(drop));
+    let up: serde_json::Value = serde_json::from_str(&up).unwrap();
+    let inbound = up["inbound"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
+    (Running(child), inbound)
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_listed_whole_and_ends_with_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.yaml").display().to_string();
+    std::fs::write(&path, "identiy: {directory: x}\ntrust: []\ntimeouts: {handshake: soon}\n").unwrap();
+    for command in ["run", "validate"] {
+        let output = portcullis(&[command, "--config", &path]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        for words in ["wrong.yaml:1:1: error[C009]", "did you mean `identity`?", "wrong.yaml:2:8", "wrong.yaml:3:23"] {
+            assert!(text(&output).contains(words), "{command}: {words} is missing from\n{}", text(&output));
+        }
+    }
+    assert_eq!(portcullis(&["run"]).output().unwrap().status.code(), Some(64));
+    assert_eq!(portcullis(&["run", "--config", "/nowhere.yaml"]).output().unwrap().status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn an_address_in_use_ends_with_1_and_its_name() {
+    let pki = Pki::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (_folder, config) = files(&pki, address, "127.0.0.1:9".parse().unwrap());
+    assert_eq!(portcullis(&["validate", "--config", &config]).output().unwrap().status.code(), Some(0));
+    let output = portcullis(&["run", "--config", &config]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains(&format!("`inbound` cannot listen on {address}")), "{}", text(&output));
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_with_0() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let (_folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), backend.address);
+    let (mut running, inbound) = start(&config);
+    is_served(inbound, &pki.leaf(CALLER)).await.unwrap();
+    let ended = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap();
+    assert!(ended.success());
+    let status = eventually("the process ends", async || running.0.try_wait().unwrap().ok_or("it runs")).await;
+    assert_eq!(status.code(), Some(0));
+}
