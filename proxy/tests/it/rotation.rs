@@ -41,24 +41,14 @@ async fn no_request_fails_while_both_leaves_rotate() {
             })
         })
         .collect();
-    let (mut near_serial, mut far_serial) = (String::new(), String::new());
     for _ in 0..SWAPS {
-        let (near, far) = (pair.pki.leaf(CALLER), pair.pki.leaf(API));
-        pair.near.write_leaf(&near);
-        pair.far.write_leaf(&far);
-        (near_serial, far_serial) = (near.chain.serial.to_string(), far.chain.serial.to_string());
-        // Paced by the traffic: each swap sees requests under way.
+        // Each swap is seen to be in force, and sees requests under way.
         let before = asked.load(Ordering::Relaxed);
+        pair.near.changing("identity", |near| near.write_leaf(&pair.pki.leaf(CALLER))).await;
+        pair.far.changing("identity", |far| far.write_leaf(&pair.pki.leaf(API))).await;
         eventually("requests go on", async || match asked.load(Ordering::Relaxed) {
             now if now >= before + 4 => Ok(()),
             now => Err(now),
-        })
-        .await;
-    }
-    for (sidecar, serial) in [(&pair.near, near_serial), (&pair.far, far_serial)] {
-        eventually("the last leaf is in force", async || match sidecar.admin("/identity").await {
-            shown if shown["certificate"]["serial"] == serial => Ok(()),
-            shown => Err(shown.to_string()),
         })
         .await;
     }
@@ -68,8 +58,6 @@ async fn no_request_fails_while_both_leaves_rotate() {
     }
     let failed = failed.lock().unwrap();
     assert!(failed.is_empty(), "{} of {} requests: {failed:#?}", failed.len(), asked.load(Ordering::Relaxed));
-    // Swaps that follow each other faster than they are read count once.
-    assert!(pair.near.generation("identity") > SWAPS / 10, "{}", pair.near.generation("identity"));
 }
 
 #[tokio::test]
