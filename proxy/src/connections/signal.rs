@@ -103,4 +103,18 @@ mod tests {
         assert!(signal.is_at(Level::Cut));
         assert_eq!(signal.cause(), Some("draining"));
     }
+
+    #[test]
+    fn a_connection_admitted_during_a_drain_is_told_how_far_it_has_come() {
+        use Level::{Cut, Finish, Goodbye};
+        for (phase, inbound, outbound) in [
+            (Phase::Serving, None, None),
+            (Phase::LameDuck, Some(Goodbye), None),
+            (Phase::Draining, Some(Finish), None),
+            (Phase::Closing, Some(Finish), Some(Finish)),
+            (Phase::Ended, Some(Cut), Some(Cut)),
+        ] {
+            assert_eq!((Level::of_inbound(phase), Level::of_outbound(phase)), (inbound, outbound), "{phase:?}");
+        }
+    }
 }

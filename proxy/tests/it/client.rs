@@ -194,6 +194,14 @@ impl Http {
         Self::Two(sender)
     }
 
+    /// Another handle to the same HTTP/2 connection.
+    pub fn beside(&self) -> Self {
+        match self {
+            Self::One(_) => panic!("an HTTP/1.1 connection has one user"),
+            Self::Two(sender) => Self::Two(sender.clone()),
+        }
+    }
+
     /// Whether it takes no more requests: it is closed, or has heard GOAWAY.
     pub fn is_over(&self) -> bool {
         match self {

@@ -157,3 +157,27 @@ async fn a_caller_that_gives_up_takes_its_request_to_the_application_with_it() {
         assert_eq!(http.get("/next").await.status, 200, "the connection lives on");
     }
 }
+
+#[tokio::test]
+async fn small_frames_that_wait_for_a_slow_reader_do_not_close_the_connection_for_the_streams_beside_it() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let sidecar = Plan::new(&pki, API).inbound("grpc", backend.address).ready().await;
+    let mut http = Http::two(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    // `/never` reads nothing: its 64 KiB window takes the first of these, the others wait in the sidecar.
+    let (sender, body) = flowing();
+    let mut beside = http.beside();
+    let stalled = async { http.open(Ask::new("POST", "/never").body(body)).await.map(drop) };
+    let sending = async {
+        for _ in 0..4_200 {
+            sender.send(Frame::data(Bytes::from_static(&[b'x'; 60]))).await.unwrap();
+        }
+        // Answered after all of them, on the same connection.
+        beside.send(call("/test.Echo/Unary").text(message("y"))).await
+    };
+    let answer = tokio::select! {
+        ended = stalled => panic!("the stalled call ended: {ended:?}"),
+        answer = sending => answer,
+    };
+    assert_eq!(answer.trailer("grpc-status"), Some("0"));
+}
