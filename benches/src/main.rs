@@ -1,0 +1,3 @@
+//! The `portcullis-bench` program.
+
+fn main() {}
