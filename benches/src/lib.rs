@@ -6,3 +6,15 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn their own clients and servers"))]
 
 pub mod outcome;
+
+pub mod measure;
+
+pub mod client;
+pub mod load;
+
+pub mod backend;
+pub mod policy_set;
+
+pub mod commands;
+
+pub mod cli;
