@@ -9,6 +9,7 @@ use crate::commands::error::CommandError;
 use crate::commands::options::OutputArgs;
 use crate::commands::{backend, connections, handshakes, http, idle, policy, rotate, stream, yardstick};
 use crate::outcome::Outcome;
+use crate::report;
 
 /// Load any mutual-TLS target and measure it: rates, latencies, CPU time and memory.
 ///
@@ -70,7 +71,13 @@ fn show(outcome: &Outcome, output: &OutputArgs, out: &mut dyn Write) -> Result<(
     if output.json {
         print(out, &serde_json::to_string(outcome).unwrap_or_default())?;
     } else {
-        print(out, &format!("{outcome:#?}"))?;
+        print(out, report::table(outcome).trim_end())?;
+    }
+    if let Some(directory) = &output.report {
+        let page = report::write(directory, std::slice::from_ref(outcome))?;
+        if !output.json {
+            print(out, &format!("The plots are in {}.", page.display()))?;
+        }
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ pub mod measure;
 pub mod client;
 pub mod load;
 
+pub mod report;
+
 pub mod backend;
 pub mod policy_set;
 

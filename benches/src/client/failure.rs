@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use rustls::{AlertDescription, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 /// One failed operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +86,13 @@ impl Failure {
                 kind: Cow::Owned(format!("refused_by_target_{}", alert_word(*alert))),
                 text: format!("{during}: the target refused with the TLS alert {alert:?}"),
             },
-            TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => {
-                Self::new("target_certificate", format!("{during}: the target's certificate was refused: {error}"))
+            TlsError::InvalidCertificate(why) => {
+                let why = match why {
+                    // Our own verifier's words, which the library would show with its wrapping.
+                    CertificateError::Other(ours) => ours.0.to_string(),
+                    other => other.to_string(),
+                };
+                Self::new("target_certificate", format!("{during}: the target's certificate was refused: {why}"))
             }
             other => Self::new("tls", format!("{during}: {other}")),
         }

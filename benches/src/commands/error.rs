@@ -10,6 +10,7 @@ use crate::client::target::TargetError;
 use crate::load::crew::RunError;
 use crate::measure::processes::WatchError;
 use crate::measure::yardstick::YardstickError;
+use crate::report::ReportError;
 
 /// See the module.
 #[derive(Debug, Error)]
@@ -99,8 +100,8 @@ pub enum CommandError {
         why: String,
     },
     /// Plots could not be written.
-    #[error("the report cannot be written: {0}")]
-    Report(String),
+    #[error(transparent)]
+    Report(#[from] ReportError),
 }
 
 impl CommandError {

@@ -91,7 +91,9 @@ fn put_in_place(args: &PolicyArgs) -> Result<Duration, CommandError> {
             Err(CommandError::Run(RunError::NotReady(failure))) if begun.elapsed() > IN_FORCE => {
                 return Err(refused(format!("`{probe}` is still not answered: {}", failure.text)));
             }
-            Err(CommandError::Run(RunError::NotReady(_))) => runtime()?.block_on(tokio::time::sleep(PAUSE)),
+            Err(CommandError::Run(RunError::NotReady(_))) => {
+                runtime()?.block_on(async { tokio::time::sleep(PAUSE).await });
+            }
             Err(other) => return Err(other),
         }
     }

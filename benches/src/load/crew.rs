@@ -117,22 +117,19 @@ where
     std::thread::scope(|scope| {
         for thread in 0..plan.threads {
             let shared = Shared { plan, start: start.clone(), counters: Arc::clone(&counters) };
-            let (report, users, merged) = (report.clone(), &users, &merged);
-            scope.spawn(move || {
-                let outcome = one_thread(thread, &shared, users, &report);
-                if let Ok(Some(tally)) = outcome {
+            let (report, users, merged) = (Report(report.clone()), &users, &merged);
+            scope.spawn(move || match one_thread(thread, &shared, users, &report) {
+                Ok(Some(tally)) => {
                     let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
                     match merged.as_mut() {
                         Some(all) => all.merge(tally),
                         None => *merged = Some(tally),
                     }
-                } else if let Err(error) = outcome {
-                    // Nobody listens any more when another thread has failed already.
-                    let _ = report.send(Err(error));
                 }
+                Ok(None) => {}
+                Err(error) => report.tell(Err(error)),
             });
         }
-        drop(report);
         let watched = observe(plan, &go, &reports, &counters);
         // Threads that wait for the start end when nobody can give it any more.
         drop(go);
@@ -142,6 +139,24 @@ where
         let tally = merged.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or(RunError::Lost)?;
         Ok(watched.with(tally))
     })
+}
+
+/// How a thread tells that it is ready, or that it has failed, even by a panic.
+struct Report(mpsc::Sender<Result<(), RunError>>);
+
+impl Report {
+    fn tell(&self, what: Result<(), RunError>) {
+        // Nobody listens any more when another thread has failed already.
+        let _ = self.0.send(what);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell(Err(RunError::Lost));
+        }
+    }
 }
 
 /// What the main thread saw.
@@ -177,10 +192,11 @@ fn observe(
     let mut wait_until = |moment: Instant, on_step: &mut dyn FnMut()| {
         while let Some(left) = moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let step = left.min(STEP);
-            // Threads are silent while they work; all of them gone means that one has failed.
+            // Threads are silent while they work, unless one fails.
             match reports.recv_timeout(step) {
                 Ok(Err(error)) => return Err(error),
                 Ok(Ok(())) | Err(RecvTimeoutError::Timeout) => {}
+                // `run` itself holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return Err(RunError::Lost),
             }
             progress.tell(origin.elapsed(), step, counters);
@@ -218,7 +234,7 @@ fn one_thread<U: User + 'static>(
     thread: usize,
     shared: &Shared<'_>,
     users: &impl Fn(usize) -> Vec<U>,
-    report: &mpsc::Sender<Result<(), RunError>>,
+    report: &Report,
 ) -> Result<Option<Tally>, RunError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(RunError::Thread)?;
     let tasks = LocalSet::new();
@@ -226,8 +242,7 @@ fn one_thread<U: User + 'static>(
         // 1. Get ready, some at a time: a target that meets all at once may drop connections.
         let mine = (thread..shared.plan.connections).step_by(shared.plan.threads).flat_map(users);
         let ready = prepare(mine.collect(), shared.plan.timeout).await?;
-        // The other end waits for one report of each thread.
-        let _ = report.send(Ok(()));
+        report.tell(Ok(()));
 
         // 2. Wait for the start.
         let mut start = shared.start.clone();

@@ -102,10 +102,14 @@ impl Watch {
             let Some(usage) = usage_of(&process) else { continue };
             memory += resident_kib(&process);
             // Born under watch: all that it used belongs to the window.
-            self.seen
+            let seen = self
+                .seen
                 .entry(process.pid)
-                .or_insert_with(|| Seen { first: Usage::default(), last: Usage::default() })
-                .last = usage;
+                .or_insert_with(|| Seen { first: Usage::default(), last: Usage::default() });
+            seen.last.user_ticks = usage.user_ticks;
+            seen.last.system_ticks = usage.system_ticks;
+            // Threads that have ended since stay with what they had used.
+            seen.last.threads.extend(usage.threads);
         }
         self.memory_peak = self.memory_peak.max(memory);
         self.memory_end = memory;
@@ -275,6 +279,26 @@ mod tests {
         assert!(usages.busiest_thread > 0.5, "{usages:?}");
         assert!((cost.us_per_operation() - (cost.user_seconds + cost.system_seconds) * 1e4).abs() < 1.0);
         assert!(cost.memory_peak_kib > 0);
+    }
+
+    #[test]
+    fn a_thread_that_ended_before_the_last_look_is_counted() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut watch = Watch::start(&[own]).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            spin(Duration::from_millis(30));
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            let _ = ended.recv();
+        });
+        let number = told.recv().unwrap();
+        watch.sample();
+        drop(end);
+        thread.join().unwrap();
+        watch.sample();
+        let (ran, waited) = watch.seen[&own].last.threads[&number];
+        assert!(ran + waited > 20_000_000, "{ran} {waited}");
     }
 
     #[test]
