@@ -1,4 +1,4 @@
-//! What was measured, made into an outcome: costs per operation, what held the rate, and what a reader has to know.
+//! What was measured, made into an outcome: costs per operation, what held the rate, and what else a reader has to know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Beginning {
             command: self.command.to_owned(),
             target: self.target,
             settings: self.settings,
-            started: began.format(&Rfc3339).unwrap_or_default(),
+            started: began.truncate_to_second().format(&Rfc3339).unwrap_or_default(),
             seconds: 0.0,
             unit: unit.to_owned(),
             operations: 0.0,
@@ -134,34 +134,14 @@ impl Beginning {
     }
 }
 
-/// What a reader has to know to make no mistake.
+/// What a reader has to know and cannot see from the other figures.
 fn remarks(plan: &Plan, outcome: &Outcome) -> Vec<String> {
     let mut remarks = Vec::new();
-    match outcome.limited_by {
-        Limit::Generator => remarks.push(
-            "The generator was the bottleneck: the rate and the latencies are its own, not the target's. Give it more \
-             --threads and cores of its own, or give the target fewer."
-                .to_owned(),
-        ),
-        Limit::Backend => remarks.push(
-            "The application behind the target was the bottleneck: the rate and the latencies say little about the \
-             target. Give it more cores."
-                .to_owned(),
-        ),
-        Limit::Rate | Limit::Target | Limit::Unknown => {}
-    }
     if let Pace::Open(rate) = plan.pace
         && outcome.limited_by != Limit::Rate
     {
         remarks.push(format!(
             "The chosen rate of {rate}/s was not reached: latencies grow with the length of the run and say only that."
-        ));
-    }
-    let Yardstick { before_us, after_us } = outcome.yardstick;
-    if (after_us / before_us.max(f64::EPSILON) - 1.0).abs() > SWING {
-        remarks.push(format!(
-            "The machine changed its speed during the run: one P-256 verification took {before_us:.0} µs before it and \
-             {after_us:.0} µs after it."
         ));
     }
     if plan.duration < TICKS && !plan.target.is_empty() {
@@ -177,6 +157,4 @@ fn count(number: u64) -> f64 {
 
 /// A rate counts as reached when at most this share is missing: what was under way at the end of the window.
 const REACHED: f64 = 0.98;
-/// Swings below this are noise of the yardstick itself.
-const SWING: f64 = 0.1;
 const TICKS: Duration = Duration::from_millis(500);

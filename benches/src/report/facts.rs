@@ -79,7 +79,9 @@ fn summary(outcome: &Outcome) -> Facts {
     if verdict::failed(outcome) == 0.0 {
         add("failures", "none".to_owned());
     }
-    add("limited by", verdict::limited_by(outcome.limited_by).to_owned());
+    if outcome.rate > 0.0 {
+        add("limited by", verdict::limited_by(outcome.limited_by).to_owned());
+    }
     for (name, value) in &outcome.counts {
         let (name, value) = counted(name, *value);
         add(&name, value);

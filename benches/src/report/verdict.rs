@@ -129,6 +129,10 @@ fn swing(yardstick: &Yardstick) -> Option<String> {
 }
 
 fn limit(outcome: &Outcome) -> Option<String> {
+    // Connections that only stay have no rate for anything to hold.
+    if outcome.rate <= 0.0 {
+        return None;
+    }
     match outcome.limited_by {
         Limit::Rate => Some("The rate was chosen: look at the latency and at the cost, not at the rate.".to_owned()),
         Limit::Target => Some("The target held the rate: it used all the cores that it may use.".to_owned()),

@@ -1,5 +1,16 @@
 //! `portcullis-bench` as a program, against real sidecars and against targets that misbehave.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::float_cmp,
+    missing_docs,
+    reason = "test code: a failed expectation is the result"
+)]
+
 mod bench;
 mod commands;
 mod hostile;
