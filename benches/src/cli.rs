@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::error::CommandError;
 use crate::commands::options::OutputArgs;
-use crate::commands::{backend, connections, handshakes, http, idle, policy, rotate, stream, yardstick};
+use crate::commands::{
+    backend, connections, handshakes, http, idle, policy, report as report_command, rotate, stream, yardstick,
+};
 use crate::outcome::Outcome;
 use crate::report;
 
@@ -31,6 +33,7 @@ enum Command {
     Rotate(rotate::RotateArgs),
     Policy(policy::PolicyArgs),
     Backend(backend::BackendArgs),
+    Report(report_command::ReportArgs),
     Yardstick(yardstick::YardstickArgs),
 }
 
@@ -56,6 +59,10 @@ fn dispatch(command: &Command, out: &mut dyn Write) -> Result<ExitCode, CommandE
         Command::Rotate(args) => (rotate::run(args)?, &args.output),
         Command::Policy(args) => (policy::run(args)?, &args.output),
         Command::Backend(args) => return backend::run(args, out).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => {
+            let line = report_command::run(args)?;
+            return print(out, &line).map(|()| ExitCode::SUCCESS);
+        }
         Command::Yardstick(args) => {
             let line = yardstick::run(args)?;
             return print(out, &line).map(|()| ExitCode::SUCCESS);

@@ -11,6 +11,7 @@ pub mod http;
 pub mod idle;
 pub mod options;
 pub mod policy;
+pub mod report;
 pub mod rotate;
 pub mod setup;
 pub mod stream;

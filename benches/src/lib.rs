@@ -20,3 +20,7 @@ pub mod policy_set;
 pub mod commands;
 
 pub mod cli;
+
+pub mod compare;
+
+pub mod operations;

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 pub use terminal::table;
 
-use crate::outcome::{Latency, Outcome};
+use self::plots::{Bar, Better};
+use crate::outcome::{Cost, Latency, Outcome};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,8 @@ struct Plot {
 }
 
 /// Writes `index.html`, which needs none of the other files, and each plot as a file of its own, for use elsewhere:
-/// `run-1-latency.svg`, `run-1-over-time.svg`, `run-1-cpu.svg` and so on, and `latency.svg` with all of several runs.
+/// `run-1-latency.svg`, `run-1-over-time.svg`, `run-1-cpu.svg` and so on, and of several runs together `latency.svg`,
+/// `cpu.svg` and `rate.svg`.
 /// Makes the directory if need be, replaces files of those names, and touches no other; what an earlier, longer report
 /// left there stays. Returns the path of the page, which is replaced last.
 ///
@@ -79,6 +81,9 @@ fn draw(outcomes: &[Outcome]) -> Vec<Plot> {
         let svg = plots::distribution("Latency of all runs", &all);
         plots.push(Plot { outcome: None, file: "latency.svg".to_owned(), svg });
     }
+    if outcomes.len() > 1 {
+        plots.extend(comparisons(outcomes, &labels));
+    }
     for (index, outcome) in outcomes.iter().enumerate() {
         let name = format!("{} {}", outcome.command, outcome.target);
         let mut add = |kind: &str, svg: String| {
@@ -98,6 +103,30 @@ fn draw(outcomes: &[Outcome]) -> Vec<Plot> {
         if parts.iter().any(|(_, cost)| cost.us_per_operation() > 0.0) {
             add("cpu", plots::costs(&format!("CPU: {name}"), &outcome.unit, &parts));
         }
+    }
+    plots
+}
+
+/// Bars of several runs side by side: what an operation cost the target, and how many there were.
+fn comparisons(outcomes: &[Outcome], labels: &[String]) -> Vec<Plot> {
+    let bars_of = |figure: &dyn Fn(&Outcome) -> Option<f64>| -> Vec<Bar> {
+        let measured = outcomes.iter().zip(labels).filter_map(|(outcome, label)| {
+            let value = figure(outcome).filter(|value| *value > 0.0)?;
+            let group = format!("one {}", outcome.unit);
+            Some(Bar { group, label: label.clone(), value, low: value, high: value })
+        });
+        measured.collect()
+    };
+    let cost = bars_of(&|outcome| outcome.costs.get("target").map(Cost::us_per_operation));
+    let rate = bars_of(&|outcome| Some(outcome.rate));
+    let plot = |file: &str, svg| Plot { outcome: None, file: file.to_owned(), svg };
+    let mut plots = Vec::new();
+    if !cost.is_empty() {
+        let svg = plots::bars("CPU of the target", "microseconds for one operation", Better::Lower, &cost);
+        plots.push(plot("cpu.svg", svg));
+    }
+    if !rate.is_empty() {
+        plots.push(plot("rate.svg", plots::bars("Rate", "operations per second", Better::Higher, &rate)));
     }
     plots
 }

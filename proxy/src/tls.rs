@@ -75,7 +75,13 @@ pub enum Unable {
 impl Tls {
     /// Handshakes with the given credentials.
     pub fn new(credentials: Credentials) -> Self {
-        Self { credentials, provider: Arc::new(provider()) }
+        Self::with_provider(credentials, provider())
+    }
+
+    /// The same with another choice of groups or cipher suites; start from [`provider`]. Whom we believe and who has to
+    /// show a certificate does not depend on it.
+    pub fn with_provider(credentials: Credentials, provider: CryptoProvider) -> Self {
+        Self { credentials, provider: Arc::new(provider) }
     }
 
     /// The credentials of this moment.
@@ -142,7 +148,7 @@ fn resolver(own: &Material) -> Arc<SingleCertAndKey> {
 }
 
 /// aws-lc-rs with what we accept: the hybrid post-quantum group first, then the two that every peer has.
-fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     CryptoProvider {
         kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
         cipher_suites: vec![

@@ -99,6 +99,15 @@ pub enum CommandError {
         /// What was asked and answered.
         why: String,
     },
+    /// A file holds no result.
+    #[error("`{}` holds no result of `portcullis-bench --json`", path.display())]
+    Outcome {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
     /// Plots could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),

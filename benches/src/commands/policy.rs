@@ -1,7 +1,7 @@
 //! `policy`: a policy set of a chosen size and shape is put in place, then requests as in `http`.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -75,8 +75,7 @@ fn put_in_place(args: &PolicyArgs) -> Result<Duration, CommandError> {
         .iter()
         .map(|file| VolumeFile { name: &file.name, contents: file.text.as_bytes(), access: Access::Public })
         .collect();
-    write_generation(&args.directory, &volume)?;
-    let begun = Instant::now();
+    let begun = write_generation(&args.directory, &volume)?;
     let ask = |path: &str| {
         let mut target = args.request.target.clone();
         path.clone_into(&mut target.target.path);

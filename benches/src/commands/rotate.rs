@@ -1,14 +1,14 @@
 //! `rotate`: the target's certificate is exchanged under load, again and again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use portcullis::ca::{Authority, Intermediate, Layout, LeafOptions};
+use portcullis::ca::{Access, Authority, Intermediate, Leaf, LeafOptions, VolumeFile, write_generation};
 use spiffe::SpiffeId;
 
 use super::conclusion::Beginning;
@@ -136,15 +136,24 @@ fn swap(
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(swaps),
         }
-        leaf.write(&args.directory, Layout::Kubelet)?;
-        // The rename is some system calls back; what it took since then is not counted.
-        let at = Instant::now();
+        let at = put_in_place(&leaf, &args.directory)?;
         if let Some(command) = &args.reload {
             reload(command)?;
         }
         swaps.push(Swap { leaf: leaf.chain.leaf.to_vec(), at });
     }
     Ok(swaps)
+}
+
+/// Exchanges the files of the identity and returns the moment of the rename.
+fn put_in_place(leaf: &Leaf, directory: &Path) -> Result<Instant, CommandError> {
+    let (chain, root) = (leaf.chain.pem(), leaf.chain.root_pem());
+    let files = [
+        VolumeFile { name: "ca.crt", contents: root.as_bytes(), access: Access::Public },
+        VolumeFile { name: "tls.key", contents: leaf.key_pem().as_bytes(), access: Access::Private },
+        VolumeFile { name: "tls.crt", contents: chain.as_bytes(), access: Access::Public },
+    ];
+    Ok(write_generation(directory, &files)?)
 }
 
 fn reload(command: &str) -> Result<(), CommandError> {

@@ -203,12 +203,12 @@ fn comparison() -> String {
     ];
     let bar = |group: &str, label: &str, value: f64| {
         let (group, label) = (group.to_owned(), label.to_owned());
-        plots::Bar { group, label, value, low: value * 0.96, high: value * 1.07 }
+        Bar { group, label, value, low: value * 0.96, high: value * 1.07 }
     };
-    let all: Vec<plots::Bar> =
+    let all: Vec<Bar> =
         rows.iter().flat_map(|(group, bars)| bars.iter().map(|(label, value)| bar(group, label, *value))).collect();
     let unit = "µs of CPU time of the proxy per connection, median of five rounds, whiskers from least to most";
-    plots::bars("What a new connection costs", unit, plots::Better::Lower, &all)
+    plots::bars("What a new connection costs", unit, Better::Lower, &all)
 }
 
 #[track_caller]

@@ -143,6 +143,39 @@ fn a_policy_set_that_refuses_nothing_is_found_out() {
 }
 
 #[test]
+fn runs_are_compared_on_a_page() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let backend = Backend::start();
+    let target = format!("http://{}/", backend.http);
+    let alone = dir.path().join("alone");
+    let mut files = Vec::new();
+    for (number, command) in ["http", "connections"].into_iter().enumerate() {
+        let words =
+            [&[command, "--target", &target, "--json", "--report", alone.to_str().unwrap()], &SHORT[..]].concat();
+        let output = raw(&words);
+        assert!(output.status.success());
+        let file = dir.path().join(format!("{number}.json"));
+        std::fs::write(&file, output.stdout).unwrap();
+        files.push(file.display().to_string());
+    }
+    assert!(alone.join("index.html").is_file() && alone.join("run-1-latency.svg").is_file());
+    let out = dir.path().join("page");
+    let output = raw(&["report", "--out", out.to_str().unwrap(), &files[0], &files[1]]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = std::fs::read_to_string(out.join("index.html")).unwrap();
+    assert!(page.contains("2. connections"), "{page}");
+    for plot in ["latency.svg", "rate.svg", "run-2-over-time.svg"] {
+        assert!(out.join(plot).is_file(), "{plot}");
+    }
+    // Nobody named the target's process, so that there is no cost to compare.
+    assert!(!out.join("cpu.svg").exists());
+    std::fs::write(dir.path().join("broken.json"), "{}").unwrap();
+    let broken = dir.path().join("broken.json").display().to_string();
+    let said = refused(&["report", "--out", out.to_str().unwrap(), &broken]);
+    assert!(said.contains("broken.json` holds no result"), "{said}");
+}
+
+#[test]
 fn the_yardstick_is_one_figure() {
     let printed = String::from_utf8(raw(&["yardstick", "--json"]).stdout).unwrap();
     let figure: serde_json::Value = serde_json::from_str(&printed).unwrap();

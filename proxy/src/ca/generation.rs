@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 
@@ -39,11 +40,11 @@ pub fn is_volume(dir: &Path) -> Result<bool, Error> {
 ///
 /// The directory is made if it is missing. Plain files of the same names are replaced by symlinks; others stay.
 /// Up to the rename a failure leaves the old generation in place, and afterwards the new one is complete. A writer that
-/// is killed may leave a directory behind that no symlink names.
+/// is killed may leave a directory behind that no symlink names. Returns the moment right before the rename.
 ///
 /// # Errors
 /// When a name will not do or a file operation fails.
-pub fn write_generation(dir: &Path, files: &[VolumeFile<'_>]) -> Result<(), Error> {
+pub fn write_generation(dir: &Path, files: &[VolumeFile<'_>]) -> Result<Instant, Error> {
     if let Some(file) = files.iter().find(|file| !is_volume_name(file.name)) {
         return Err(Error::VolumeName { name: file.name.to_owned() });
     }
@@ -58,7 +59,7 @@ pub fn write_generation(dir: &Path, files: &[VolumeFile<'_>]) -> Result<(), Erro
         // They may hold a key; the first failure is the one to report.
         let _ = fs::remove_dir_all(dir.join(&generation));
     }
-    swapped?;
+    let moment = swapped?;
     // Not a part of the swap: from the rename on the new files are in use and must stay.
     files::sync_dir(dir)?;
 
@@ -70,9 +71,10 @@ pub fn write_generation(dir: &Path, files: &[VolumeFile<'_>]) -> Result<(), Erro
 
     // 3. The old files.
     match previous {
-        Some(previous) if is_generation_name(&previous) => remove_generation(&dir.join(previous)),
-        Some(_) | None => Ok(()),
+        Some(previous) if is_generation_name(&previous) => remove_generation(&dir.join(previous))?,
+        Some(_) | None => {}
     }
+    Ok(moment)
 }
 
 fn is_volume_name(name: &str) -> bool {
@@ -114,7 +116,7 @@ fn fill(dir: &Path, generation: &str, volume: &[VolumeFile<'_>]) -> Result<(), E
     files::sync_dir(&generation)
 }
 
-fn swap(dir: &Path, generation: &str) -> Result<(), Error> {
+fn swap(dir: &Path, generation: &str) -> Result<Instant, Error> {
     let temporary = dir.join(DATA_TEMPORARY);
     match fs::remove_file(&temporary) {
         Ok(()) => {}
@@ -123,7 +125,9 @@ fn swap(dir: &Path, generation: &str) -> Result<(), Error> {
     }
     symlink(generation, &temporary).map_err(|source| failed("create the symlink", &temporary, source))?;
     let data = dir.join(DATA);
-    fs::rename(&temporary, &data).map_err(|source| failed("replace", &data, source))
+    let moment = Instant::now();
+    fs::rename(&temporary, &data).map_err(|source| failed("replace", &data, source))?;
+    Ok(moment)
 }
 
 /// Points `name` at `to`, over whatever file had the name, without a moment in which it is missing.

@@ -184,7 +184,7 @@ impl Leaf {
             VolumeFile { name: CHAIN_FILE, contents: chain.as_bytes(), access: Access::Public },
         ];
         if layout == Layout::Kubelet || is_volume(dir)? {
-            return write_generation(dir, &files);
+            return write_generation(dir, &files).map(|_| ());
         }
         files::ensure_dir(dir)?;
         files.iter().try_for_each(|file| files::replace(&dir.join(file.name), file.contents, file.access))

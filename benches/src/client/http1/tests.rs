@@ -1,3 +1,5 @@
+//! Answers as they come and as they should not come, byte by byte.
+
 use super::*;
 use crate::client::response::Model;
 

@@ -10,7 +10,7 @@ fn write(dir: &Path, files: &[(&str, &str)]) -> Result<(), Error> {
         .iter()
         .map(|(name, contents)| VolumeFile { name, contents: contents.as_bytes(), access: Access::Private })
         .collect();
-    write_generation(dir, &files)
+    write_generation(dir, &files).map(|_| ())
 }
 
 fn names(dir: &Path) -> Vec<String> {
