@@ -10,13 +10,10 @@ pub mod stage;
 pub mod statistics;
 pub mod template;
 
-pub mod family;
-
 pub mod cores;
 
 pub mod child;
 pub mod machine;
-pub mod memory;
 pub mod pki;
 pub mod ports;
 

@@ -176,6 +176,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_read_is_written_so_that_it_reads_the_same(text in "(https?|tls|tcp)://[a-z\\[\\]:.0-9-]{0,12}(:[0-9]{1,6})?[ -~]{0,8}") {
+            if let Ok(target) = text.parse::<Target>() {
+                proptest::prop_assert_eq!(target.to_string().parse::<Target>().ok(), Some(target));
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_target_says_what_to_write() {
         for text in [

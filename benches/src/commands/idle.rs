@@ -191,8 +191,8 @@ impl MemoryKind {
 
 fn memory(pids: &[i32]) -> Memory {
     match proportional_kib(pids) {
-        Some(kib) => Memory { kib, kind: MemoryKind::Proportional },
-        None => Memory { kib: resident_memory_kib(pids), kind: MemoryKind::Resident },
+        Ok(kib) => Memory { kib, kind: MemoryKind::Proportional },
+        Err(_) => Memory { kib: resident_memory_kib(pids), kind: MemoryKind::Resident },
     }
 }
 

@@ -3,12 +3,11 @@
 //! A process inherits the cores of the thread that starts it, so the thread takes them on for that moment. Unlike a
 //! program such as taskset in between, that costs nothing in the row that measures the start.
 
-use procfs::process::Process;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::family::family;
+use crate::measure::family::family;
 
 /// The cores of this machine, divided.
 #[derive(Debug, Clone)]
@@ -77,8 +76,8 @@ impl Cores {
     /// When the kernel refuses, or a process is gone.
     pub fn hold(&self, place: Place, pids: &[i32]) -> Result<(), CoresError> {
         let set = self.set(place);
-        for pid in family(pids).map_err(CoresError::Processes)? {
-            let tasks = Process::new(pid).and_then(|process| process.tasks()).map_err(CoresError::Processes)?;
+        for process in family(pids).map_err(CoresError::Processes)? {
+            let tasks = process.tasks().map_err(CoresError::Processes)?;
             for task in tasks {
                 let task = Pid::from_raw(task.map_err(CoresError::Processes)?.tid);
                 sched_setaffinity(task, &set).map_err(CoresError::Affinity)?;

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::effort::Effort;
 use super::errand::{Way, errand};
 use super::figure::Figure;
-use super::memory;
 use super::peers::{Peer, Unable};
 use super::probe::{Probe, ProbeError};
 use super::rows::{Row, Work};
@@ -16,6 +15,7 @@ use super::setup::{Running, Secure, SetupError, Surroundings, Wanted, set_up};
 use super::stage::{Rules, Stage};
 use super::statistics::Summary;
 use super::tool::{Tool, ToolError};
+use crate::measure::processes::proportional_kib;
 use crate::outcome::{Cost, Limit, Outcome, Yardstick};
 
 /// What one round found about one peer in one row.
@@ -139,7 +139,7 @@ async fn with_path(
         pki: around.pki,
     };
     let Some(errand) = errand(&way, tool.cores.generator_threads(), effort, row) else {
-        let kib = memory::proportional_kib(&pids)?;
+        let kib = f64::from(u32::try_from(proportional_kib(&pids)?).unwrap_or(u32::MAX));
         return Ok(Sample { figures: [(Figure::IdleMemoryMib, kib / 1024.0)].into(), ..Sample::default() });
     };
     let outcome = tool.run(errand.arguments, running.directory(), errand.expected).await?;

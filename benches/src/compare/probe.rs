@@ -18,12 +18,13 @@ use tokio_rustls::TlsConnector;
 
 use super::pki::Pki;
 use super::stage::Carries;
+use crate::client::opaque::Direction;
 
 /// A client of the path under test.
 #[derive(Clone)]
 pub struct Probe {
     tls: Option<TlsConnector>,
-    question: &'static [u8],
+    question: Vec<u8>,
     answer: &'static [u8],
 }
 
@@ -50,13 +51,12 @@ pub enum ProbeError {
 impl Probe {
     /// One that speaks plaintext.
     pub fn plain(carries: Carries) -> Self {
-        let (question, answer): (&[u8], &[u8]) = match carries {
+        let (question, answer): (Vec<u8>, &[u8]) = match carries {
             // A caller's HTTP/1.1 is understood by every path but that of HTTP/2 with prior knowledge.
-            Carries::Http1 => (b"GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n", b"HTTP/1.1 200"),
+            Carries::Http1 => (b"GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n".to_vec(), b"HTTP/1.1 200"),
             // The preface and an empty SETTINGS frame; the server's SETTINGS are of any length, but of type 4.
-            Carries::Http2 => (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", b"\0\0"),
-            // One byte of the application's stream protocol.
-            Carries::Tcp => (b"portcullis-bench down 1\n", b""),
+            Carries::Http2 => (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), b"\0\0"),
+            Carries::Tcp => (Direction::Down.line(1).into_bytes(), b""),
         };
         Self { tls: None, question, answer }
     }
@@ -99,7 +99,7 @@ impl Probe {
     }
 
     async fn talk(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), ProbeError> {
-        stream.write_all(self.question).await.map_err(ProbeError::Connection)?;
+        stream.write_all(&self.question).await.map_err(ProbeError::Connection)?;
         stream.flush().await.map_err(ProbeError::Connection)?;
         let mut answer = vec![0; self.answer.len().max(1)];
         stream.read_exact(&mut answer).await.map_err(ProbeError::Connection)?;

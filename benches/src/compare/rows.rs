@@ -192,7 +192,7 @@ pub static ROWS: &[Row] = &[
         name: "connection-memory",
         theme: Theme::Memory,
         title: "Idle connection",
-        remark: "What resident memory grows by for each open mTLS connection, one HTTP/1.1 exchange made on each",
+        remark: "What the proportional set size of all its processes grows by for each open mTLS connection, one HTTP/1.1 exchange made on each",
         stage: one(Carries::Http1),
         work: Work::IdleConnections,
         figures: &[Figure::ConnectionKib],

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use procfs::process::{Process, all_processes};
+use procfs::ProcResult;
+use procfs::process::Process;
 use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
 use thiserror::Error;
 
+use super::family::family;
 use crate::outcome::Cost;
 
 /// Watches some processes from its making on.
@@ -85,7 +87,7 @@ impl Watch {
             allowed: roots.iter().map(|pid| cores_of(*pid)).fold(0.0, f64::max),
             tick: 1.0 / u64_to_f64(rustix::param::clock_ticks_per_second()),
         };
-        for process in family(roots) {
+        for process in family(roots).unwrap_or_default() {
             if let Some(usage) = usage_of(&process) {
                 watch.seen.insert(process.pid, Seen { first: usage.clone(), last: usage });
             }
@@ -98,7 +100,7 @@ impl Watch {
     /// Looks again: for peaks of memory, and for children that come and go. Returns the resident memory in KiB.
     pub fn sample(&mut self) -> u64 {
         let mut memory = 0;
-        for process in family(&self.roots) {
+        for process in family(&self.roots).unwrap_or_default() {
             let Some(usage) = usage_of(&process) else { continue };
             memory += resident_kib(&process);
             // Born under watch: all that it used belongs to the window.
@@ -162,46 +164,29 @@ impl Usages {
     }
 }
 
-/// Proportional memory of the processes and their children in KiB: pages that several share count once in all. `None`
-/// when one may not be looked at.
-pub fn proportional_kib(roots: &[i32]) -> Option<u64> {
-    let mut sum = 0;
-    for process in family(roots) {
-        let rollup = process.smaps_rollup().ok()?;
-        let bytes = rollup.memory_map_rollup.0.first()?.extension.map.get("Pss").copied()?;
-        sum += bytes / 1024;
+/// Proportional set size of the processes and their children in KiB: pages that several share count once in all.
+///
+/// # Errors
+/// When one of them may not be looked at.
+pub fn proportional_kib(roots: &[i32]) -> ProcResult<u64> {
+    let mut bytes = 0;
+    for process in family(roots)? {
+        for map in &process.smaps_rollup()?.memory_map_rollup.0 {
+            bytes += map.extension.map.get("Pss").copied().unwrap_or_default();
+        }
     }
-    Some(sum)
+    Ok(bytes / 1024)
 }
 
 /// Resident memory of the processes and their children in KiB.
 pub fn resident_memory_kib(roots: &[i32]) -> u64 {
-    family(roots).iter().map(resident_kib).sum()
+    family(roots).unwrap_or_default().iter().map(resident_kib).sum()
 }
 
 /// How many cores a process may run on.
 pub fn cores_of(pid: i32) -> f64 {
     let set = sched_getaffinity(Pid::from_raw(pid));
     set.map_or(1.0, |set| f64::from(set.count()))
-}
-
-/// The processes and all that descend from them.
-fn family(roots: &[i32]) -> Vec<Process> {
-    let Ok(all) = all_processes() else { return Vec::new() };
-    let mut rest: Vec<(Process, i32)> =
-        all.flatten().filter_map(|process| process.stat().ok().map(|stat| (process, stat.ppid))).collect();
-    let mut pids = roots.to_vec();
-    let mut members = Vec::new();
-    loop {
-        let (found, others): (Vec<_>, Vec<_>) =
-            rest.into_iter().partition(|(process, parent)| pids.contains(&process.pid) || pids.contains(parent));
-        if found.is_empty() {
-            return members;
-        }
-        pids.extend(found.iter().map(|(process, _)| process.pid));
-        members.extend(found.into_iter().map(|(process, _)| process));
-        rest = others;
-    }
 }
 
 fn usage_of(process: &Process) -> Option<Usage> {

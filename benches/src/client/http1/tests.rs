@@ -1,13 +1,25 @@
 //! Answers as they come and as they should not come, byte by byte.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use proptest::prelude::*;
+use tokio::io::ReadBuf;
+
 use super::*;
 use crate::client::response::Model;
 
 /// What the client makes of these bytes as the answer to request 1, with the connection closed after them.
 fn ask(answer: &[u8]) -> Result<(Vec<u8>, bool), Failure> {
+    ask_in_pieces(answer, answer.len().max(1))
+}
+
+/// The same when they arrive so many at a time.
+fn ask_in_pieces(answer: &[u8], most: usize) -> Result<(Vec<u8>, bool), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let (near, mut far) = tokio::io::duplex(1 << 20);
+        let near = Trickle { inner: near, most };
         far.write_all(answer).await.unwrap();
         let request =
             Request { method: http::Method::GET, path: "/".to_owned(), authority: "a".to_owned(), body: Bytes::new() };
@@ -20,6 +32,81 @@ fn ask(answer: &[u8]) -> Result<(Vec<u8>, bool), Failure> {
         drop(read);
         outcome.map(|_| (sink.learned(), client.is_open()))
     })
+}
+
+/// Reads give no more than so many bytes.
+struct Trickle {
+    inner: tokio::io::DuplexStream,
+    most: usize,
+}
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut piece = vec![0; self.most.min(buffer.remaining())];
+        let mut few = ReadBuf::new(&mut piece);
+        let ready = Pin::new(&mut self.inner).poll_read(context, &mut few);
+        buffer.put_slice(few.filled());
+        ready
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+/// Pieces of answers, good and bad, in any order.
+fn answers() -> impl Strategy<Value = Vec<u8>> {
+    let words = prop::sample::select(vec![
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.0 200\r\n",
+        "content-length: 3\r\n",
+        "content-length: 18446744073709551615\r\n",
+        "transfer-encoding: chunked\r\n",
+        "connection: close\r\n",
+        "\r\n",
+        "3\r\nabc\r\n",
+        "ffffffffffffffff\r\n",
+        "0\r\n\r\n",
+        "abc",
+        "\n",
+        "\0",
+        "x-portcullis-bench: 0000000000000001\r\n",
+    ]);
+    let piece = prop_oneof![
+        8 => words.prop_map(|word| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..8),
+    ];
+    prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_judged_the_same_however_it_is_cut(answer in answers(), most in 1_usize..20) {
+        let (whole, cut) = (ask(&answer), ask_in_pieces(&answer, most));
+        match (&whole, &cut) {
+            (Ok(whole), Ok(cut)) => prop_assert_eq!(whole, cut),
+            // What comes after an answer is seen only if it comes with it, and told by the next exchange otherwise.
+            (Err(failure), Ok(_)) => prop_assert!(failure.text.starts_with("bytes after the answer"), "{:?}", failure),
+            // How far a broken answer was read decides which of its mistakes is met first.
+            (Err(_), Err(_)) => {}
+            (Ok(_), Err(failure)) => prop_assert!(false, "{:?}", failure),
+        }
+    }
 }
 
 #[test]
