@@ -8,6 +8,7 @@ use clap::Parser;
 use super::effort::Effort;
 use super::peers::Peer;
 use super::rows::{ROWS, Row};
+use crate::commands::options::parse_duration;
 
 /// Compares Portcullis with every other proxy that is on this machine, and writes RESULTS.md.
 #[derive(Debug, Clone, Parser)]
@@ -130,11 +131,8 @@ impl Options {
 
 /// A whole number with `ms` or `s`, from 100 ms to ten minutes.
 fn window(text: &str) -> Result<Duration, String> {
-    let parsed = match text.strip_suffix("ms") {
-        Some(digits) => digits.parse().ok().map(Duration::from_millis),
-        None => text.strip_suffix('s').and_then(|digits| digits.parse().ok()).map(Duration::from_secs),
-    };
-    parsed
+    parse_duration(text)
+        .ok()
         .filter(|duration| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(duration))
         .ok_or_else(|| "write it as in 500ms or 5s, from 100ms to 600s".to_owned())
 }
