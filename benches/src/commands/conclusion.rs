@@ -118,10 +118,7 @@ impl Beginning {
         outcome.failures = tally.failures.iter().map(|(kind, number)| (kind.to_string(), *number)).collect();
         outcome.examples = tally.examples;
         let parts = Parts { target: target.as_ref(), generator: Some(&generator), backend: backend.as_ref() };
-        outcome.limited_by = match plan.pace {
-            Pace::Open(rate) if outcome.rate >= REACHED * rate => Limit::Rate,
-            Pace::Closed | Pace::Open(_) => parts.limit(),
-        };
+        outcome.limited_by = if is_reached(plan.pace, outcome.rate) { Limit::Rate } else { parts.limit() };
         let operations = outcome.operations;
         outcome.costs.insert("generator".to_owned(), generator.cost(operations, Some(plan.threads)));
         for (name, usages) in [("target", &target), ("backend", &backend)] {
@@ -131,6 +128,14 @@ impl Beginning {
         }
         outcome.remarks = remarks(plan, &outcome);
         Ok(outcome)
+    }
+}
+
+/// Whether operations were completed as fast as they were due.
+fn is_reached(pace: Pace, rate: f64) -> bool {
+    match pace {
+        Pace::Open(chosen) => rate >= REACHED * chosen,
+        Pace::Closed => false,
     }
 }
 
@@ -158,3 +163,15 @@ fn count(number: u64) -> f64 {
 /// A rate counts as reached when at most this share is missing: what was under way at the end of the window.
 const REACHED: f64 = 0.98;
 const TICKS: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_reached_but_for_what_was_under_way() {
+        assert!(is_reached(Pace::Open(5000.0), 4990.0));
+        assert!(!is_reached(Pace::Open(5000.0), 4800.0));
+        assert!(!is_reached(Pace::Closed, 1e6));
+    }
+}

@@ -109,7 +109,7 @@ fn every_exchanged_certificate_is_seen_and_no_request_fails() {
             "--swaps",
             "4",
             "--interval",
-            "400ms",
+            "800ms",
         ],
     );
     assert_eq!((outcome.counts["swaps"], outcome.counts["swaps_seen"]), (4.0, 4.0));
