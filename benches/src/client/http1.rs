@@ -1,6 +1,6 @@
 //! A client of HTTP/1.1 that costs the generator little: one request at a time, its bytes made beforehand.
 //!
-//! Heads are parsed by httparse. Invariant: at most [`LONGEST_HEAD`] bytes of a head, of trailers or of a line are kept.
+//! Heads are parsed by httparse. Invariant: at most 64 KiB of a head, of trailers or of a line are kept.
 
 use bytes::{Buf, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, Status};

@@ -1,6 +1,6 @@
 //! Verifies the target's certificate, without spending the generator's time on the same chain over and over.
 //!
-//! A chain that was proven stays proven for [`REMEMBERED`] as long as it comes byte for byte the same; the signature
+//! A chain that was proven stays proven for ten seconds as long as it comes byte for byte the same; the signature
 //! of the handshake itself is verified every time. What this saves is the generator's work, not the target's.
 
 use std::sync::{Arc, Mutex, PoisonError};
