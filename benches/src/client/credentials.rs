@@ -98,8 +98,19 @@ pub enum CredentialsError {
         /// What webpki said.
         why: webpki::Error,
     },
-    /// Certificate and key do not fit, or the choices do not go together.
-    #[error("certificate, key and TLS options do not go together")]
+    /// Certificate and key do not fit, or cannot be used at all.
+    #[error("`{}` and `{}` cannot be used together: is the key that of the certificate?", certificate.display(), key.display())]
+    Identity {
+        /// The chain.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// What rustls said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The choices do not go together.
+    #[error("the TLS options do not go together")]
     Tls(#[source] rustls::Error),
 }
 
@@ -125,7 +136,11 @@ impl Choices {
             Some((certificate, key)) => {
                 let chain = pem::certificates(&read(certificate)?).map_err(|source| unusable(certificate, source))?;
                 let secret = pem::private_key(&read(key)?).map_err(|source| unusable(key, source))?;
-                builder.with_client_auth_cert(chain, secret).map_err(CredentialsError::Tls)?
+                builder.with_client_auth_cert(chain, secret).map_err(|source| CredentialsError::Identity {
+                    certificate: certificate.clone(),
+                    key: key.clone(),
+                    source,
+                })?
             }
             None => builder.with_no_client_auth(),
         };

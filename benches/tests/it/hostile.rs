@@ -132,6 +132,10 @@ fn who_answers_is_verified() {
         let said = refused(&[&base[..], &more, &QUICK[..]].concat());
         assert!(said.contains(&expected), "{said}");
     }
+    // Somebody else's key.
+    let (certificate, key) = (stage.text("caller/tls.crt"), stage.text("service/tls.key"));
+    let said = refused(&[&base[..], &["--cert", &certificate, "--key", &key, "--expect", SERVICE]].concat());
+    assert!(said.contains(&format!("`{certificate}` and `{key}` cannot be used together")), "{said}");
     // A root that has nothing to do with the target's.
     let other = Stage::set();
     let ca = other.text("root.crt");
