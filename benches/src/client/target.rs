@@ -1,7 +1,7 @@
 //! What is to be loaded: scheme, address and path of a target.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -143,10 +143,8 @@ impl fmt::Display for Target {
 fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
-        if host.is_empty() || !(after.is_empty() || after.starts_with(':')) {
-            return None;
-        }
-        return Some((host, after.strip_prefix(':')));
+        let is_host = host.parse::<Ipv6Addr>().is_ok() && (after.is_empty() || after.starts_with(':'));
+        return is_host.then(|| (host, after.strip_prefix(':')));
     }
     let (host, port) = match authority.split_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -203,6 +201,9 @@ mod tests {
             "https://user@a:1/",
             "https://[]:1",
             "https://[::1]x:1",
+            "http://[[]",
+            "https://[127.0.0.1]:1",
+            "https://[name]:1",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
