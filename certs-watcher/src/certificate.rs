@@ -11,10 +11,14 @@ use aws_lc_rs::digest;
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
+
+use crate::deny_list::CertificateKey;
+use crate::role::Role;
 
 /// A certificate that is well-formed, nothing more.
 #[derive(Debug)]
@@ -74,6 +78,57 @@ impl<'a> Certificate<'a> {
     /// The last instant at which the certificate is valid.
     pub fn not_after(&self) -> UnixTime {
         unix_time(self.parsed.validity().not_after)
+    }
+
+    /// What tells it from every other certificate.
+    pub fn key(&self) -> CertificateKey {
+        // Not `issuer()`: that is shortened for the eye.
+        CertificateKey::of(&self.parsed.issuer().to_string(), &self.serial())
+    }
+
+    /// The whole SubjectPublicKeyInfo.
+    pub fn public_key(&self) -> &[u8] {
+        self.parsed.public_key().raw
+    }
+
+    /// How many issuers may stand between this one and a leaf, if that is limited.
+    pub fn path_length(&self) -> Option<u32> {
+        self.parsed.basic_constraints().ok().flatten().and_then(|constraints| constraints.value.path_len_constraint)
+    }
+
+    /// Whether its extended key usage, where it has one, names what a leaf needs in this role. webpki asks the same of
+    /// every certificate but anchors.
+    pub fn serves(&self, role: Role) -> bool {
+        match self.parsed.extended_key_usage() {
+            Ok(None) => true,
+            Ok(Some(usage)) => match role {
+                Role::Client => usage.value.client_auth,
+                Role::Server => usage.value.server_auth,
+            },
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it may sign revocation lists: a key usage, where there is one, has to include cRLSign.
+    pub fn signs_lists(&self) -> bool {
+        self.parsed.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.crl_sign()))
+    }
+
+    /// The URIs among its alternative names; none if these cannot be read to the end.
+    pub fn uris(&self) -> Option<Vec<&str>> {
+        let names = self.parsed.subject_alternative_name().ok()?;
+        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+            // A name that cannot be read may be a URI.
+            return None;
+        }
+        Some(names.iter().filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect())
+    }
+
+    /// Whether it has alternative names of another form than URI, or names that cannot be read.
+    pub fn has_names_other_than_uris(&self) -> bool {
+        let Ok(names) = self.parsed.subject_alternative_name() else { return true };
+        names.is_some_and(|names| !names.value.general_names.iter().all(|name| matches!(name, GeneralName::URI(_))))
     }
 
     /// SHA-256 over the whole certificate.
@@ -161,6 +216,9 @@ pub enum MalformedCertificate {
     /// A certificate, and then something else.
     #[error("there are bytes after the end of the certificate")]
     TrailingBytes,
+    /// Its alternative names are repeated or cannot be read.
+    #[error("its subject alternative names cannot be read")]
+    Names,
 }
 
 /// Why a certificate may not sign other certificates.
@@ -197,14 +255,14 @@ pub(crate) fn printable(text: &str) -> String {
     clean
 }
 
-fn name_text(name: &X509Name<'_>) -> String {
+pub(crate) fn name_text(name: &X509Name<'_>) -> String {
     if name.iter().next().is_none() {
         return "(empty name)".to_owned();
     }
     printable(&name.to_string())
 }
 
-fn unix_time(time: ASN1Time) -> UnixTime {
+pub(crate) fn unix_time(time: ASN1Time) -> UnixTime {
     // Before 1970 is as good as 1970: both are past.
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
 }

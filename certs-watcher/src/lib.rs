@@ -14,19 +14,40 @@ pub mod explain;
 pub mod pem;
 pub mod spiffe_bundle;
 
+mod der;
+
+pub mod deny_list;
+pub mod role;
+
 pub mod certificate;
 
+pub mod name_constraints;
+mod signed;
 pub mod svid;
+
+pub mod revocation;
 
 // Files.
 pub mod volume;
 
 // Proofs: whom we believe, who a peer is, who we are.
+pub mod bundle;
+
+pub mod peer;
+
+mod cache;
+
 pub mod trust;
+
+pub mod path_error;
+
+mod ca_path;
+
+pub mod path;
 
 pub mod peer_error;
 
-pub mod peer;
+pub mod verify;
 
 mod chain;
 pub mod material;
@@ -47,18 +68,25 @@ mod supply;
 mod notice;
 mod watch;
 
-pub use certificate::{CertificateName, Fingerprint};
+pub use bundle::{Anchor, Bundle, TrustError};
+pub use certificate::{Certificate, CertificateName, Fingerprint};
 pub use clock::{Clock, Timestamp, system_clock};
+pub use deny_list::{CertificateKey, DenyList};
 pub use explain::explain;
 pub use intake::Pace;
 pub use material::{Material, MaterialError};
 pub use notice::Notice;
-pub use peer::{Peer, Role, verify_peer};
+pub use path::{Path, verify_path};
+pub use path_error::PathError;
+pub use peer::Peer;
 pub use peer_error::PeerError;
+pub use revocation::{Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus};
+pub use role::Role;
 pub use snapshot::{Credentials, Event, NotReady, Observer, Outcome, Problem, Revision, Severity, Snapshot, Subject};
-pub use sources::{Sources, TrustSource};
-pub use trust::{Anchor, Bundle, Trust, TrustError};
+pub use sources::{DenyListSource, Sources, TrustSource};
+pub use trust::Trust;
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
+pub use verify::verify_peer;
 pub use watch::Watcher;
 
 #[cfg(test)]

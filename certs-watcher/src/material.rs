@@ -15,11 +15,12 @@ use thiserror::Error;
 
 use crate::certificate::{Certificate, CertificateName, Fingerprint, MalformedCertificate};
 use crate::chain;
-use crate::peer::{Role, verify_peer};
 use crate::peer_error::PeerError;
 use crate::pem::{self, PemError};
+use crate::role::Role;
 use crate::svid::{self, SvidError};
 use crate::trust::Trust;
+use crate::verify::verify_peer;
 use crate::volume::IdentityFiles;
 
 /// A proven identity with its certificate chain and private key.
@@ -74,7 +75,7 @@ impl Material {
             return Err(MaterialError::NoBundle { trust_domain: id.trust_domain().clone() });
         }
         for role in [Role::Client, Role::Server] {
-            verify_peer(demands.trust, role, chain.clone(), demands.now).map_err(MaterialError::Chain)?;
+            verify_peer(demands.trust, role, &chain, demands.now).map_err(MaterialError::Chain)?;
         }
 
         Ok(Self {
@@ -96,7 +97,7 @@ impl Material {
     /// # Errors
     /// If a peer with this trust would refuse it.
     pub fn prove_again(&self, trust: &Trust, now: UnixTime) -> Result<(), PeerError> {
-        verify_peer(trust, Role::Client, self.chain.clone(), now).map(|_| ())
+        verify_peer(trust, Role::Client, &self.chain, now).map(|_| ())
     }
 
     /// The chain and the key, as rustls wants them.

@@ -89,7 +89,7 @@ pub enum PemError {
 impl PemError {
     /// Keeps the kind and drops the rest: the parser's own error quotes the file, and that may be a private key whose
     /// line breaks are lost.
-    fn from_pem(error: &pem::Error) -> Self {
+    pub(crate) fn from_pem(error: &pem::Error) -> Self {
         match error {
             pem::Error::MissingSectionEnd { .. } => Self::Truncated,
             _ => Self::Damaged,

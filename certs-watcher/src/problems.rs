@@ -9,13 +9,14 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use tracing::{error, info, warn};
 
+use crate::bundle::Bundle;
 use crate::clock::Timestamp;
 use crate::explain::explain;
 use crate::intake::Intake;
 use crate::material::Material;
 use crate::snapshot::{Problem, Severity, Subject};
 use crate::sources::{Sources, TrustSource};
-use crate::trust::{Bundle, Trust};
+use crate::trust::Trust;
 
 /// The state that is judged.
 pub(crate) struct View<'a> {

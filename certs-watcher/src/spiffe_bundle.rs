@@ -5,6 +5,7 @@
 //! could otherwise trust two different bundles.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -19,6 +20,8 @@ pub struct SpiffeBundle {
     pub anchors: Vec<CertificateDer<'static>>,
     /// `spiffe_sequence`, where given.
     pub sequence: Option<u64>,
+    /// `spiffe_refresh_hint`, where given.
+    pub refresh_hint: Option<Duration>,
 }
 
 impl SpiffeBundle {
@@ -35,11 +38,13 @@ impl SpiffeBundle {
                 anchors.push(anchor(key).ok_or(SpiffeBundleError::BadKey { index })?);
             }
         }
-        let sequence = match document.get("spiffe_sequence") {
-            None => None,
-            Some(number) => Some(number.as_u64().ok_or(SpiffeBundleError::BadSequence)?),
+        let number = |name: &'static str| match document.get(name) {
+            None => Ok(None),
+            Some(number) => number.as_u64().map(Some).ok_or(SpiffeBundleError::BadNumber { name }),
         };
-        Ok(Self { anchors, sequence })
+        let sequence = number("spiffe_sequence")?;
+        let refresh_hint = number("spiffe_refresh_hint")?.map(Duration::from_secs);
+        Ok(Self { anchors, sequence, refresh_hint })
     }
 }
 
@@ -74,9 +79,12 @@ pub enum SpiffeBundleError {
         /// The position of the key.
         index: usize,
     },
-    /// `spiffe_sequence` is no unsigned 64-bit number.
-    #[error("`spiffe_sequence` of the SPIFFE bundle is not a number")]
-    BadSequence,
+    /// `spiffe_sequence` or `spiffe_refresh_hint` is no unsigned 64-bit number.
+    #[error("`{name}` of the SPIFFE bundle is not a number")]
+    BadNumber {
+        /// Which of them.
+        name: &'static str,
+    },
 }
 
 impl SpiffeBundleError {
@@ -86,7 +94,7 @@ impl SpiffeBundleError {
             Self::NotJson(_) => "not_json",
             Self::NoKeys => "no_keys",
             Self::BadKey { .. } => "bad_key",
-            Self::BadSequence => "bad_sequence",
+            Self::BadNumber { .. } => "bad_number",
         }
     }
 }

@@ -10,6 +10,7 @@ use rustls_pki_types::UnixTime;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use crate::bundle::Bundle;
 use crate::clock::{Clock, Timestamp};
 use crate::explain::explain;
 use crate::intake::{Complaint, Fault, Intake, Pace, Step};
@@ -17,7 +18,7 @@ use crate::material::{Demands, Material};
 use crate::problems;
 use crate::snapshot::{Credentials, Event, Observer, Outcome, Publisher, Snapshot, Subject};
 use crate::sources::{Sources, TrustSource};
-use crate::trust::{Bundle, Trust};
+use crate::trust::Trust;
 use crate::volume::{self, BundleFiles, Digest, IdentityFiles, Layout, VolumeError};
 
 /// Everything that is known, and the way to publish it.

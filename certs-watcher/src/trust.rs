@@ -1,8 +1,6 @@
-//! Whom we believe: for each trust domain the anchors of its own bundle, never a pool of several.
+//! Whom we believe, and what takes that away again: the bundles of all trust domains, revocation lists, the deny list.
 //!
-//! webpki takes an anchor's name and key and asks no further, so its validity, cA and key usage are judged here: the
-//! last two when a bundle is loaded, validity whenever an anchor is used. An anchor may be an intermediate; then only
-//! what that intermediate signed is believed, which is what keeps `dev` from speaking for `prod` under one root.
+//! It never changes once it is made: a swap makes another one. So whatever was proven under it can be remembered with it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,29 +8,61 @@ use std::sync::Arc;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use spiffe::TrustDomain;
-use thiserror::Error;
 
-use crate::certificate::{Certificate, CertificateName, Fingerprint, IssuerFault, MalformedCertificate};
-use crate::clock::Timestamp;
-use crate::pem::{self, PemError};
-use crate::spiffe_bundle::{SpiffeBundle, SpiffeBundleError};
-use crate::volume::BundleFiles;
+use crate::bundle::Bundle;
+use crate::cache::Cache;
+use crate::deny_list::DenyList;
+use crate::revocation::Revocation;
 
-/// The bundles of every trust domain that is known. Without bundles it trusts nobody.
+/// The bundles of every trust domain that is known, and what takes trust away again. Without bundles it trusts nobody.
+///
+/// It never changes: what was proven under it is remembered with it, and forgotten with it.
 pub struct Trust {
     bundles: BTreeMap<TrustDomain, Arc<Bundle>>,
+    revocations: BTreeMap<TrustDomain, Arc<Revocation>>,
+    deny_list: Arc<DenyList>,
     algorithms: WebPkiSupportedAlgorithms,
+    cache: Cache,
 }
 
 impl Trust {
     /// Trust in these bundles; of two for one trust domain the last counts.
     pub fn new(bundles: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
         Self {
-            bundles: bundles.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
-            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
+            bundles: bundles.into_iter().map(|bundle| (bundle.trust_domain().clone(), bundle)).collect(),
+            revocations: BTreeMap::new(),
+            deny_list: Arc::default(),
+            algorithms: algorithms(),
+            cache: Cache::default(),
         }
+    }
+
+    /// The same, with revocation lists for the chains of these trust domains.
+    #[must_use]
+    pub fn with_revocations(self, revocations: impl IntoIterator<Item = (TrustDomain, Arc<Revocation>)>) -> Self {
+        Self { revocations: revocations.into_iter().collect(), cache: Cache::default(), ..self }
+    }
+
+    /// The same, with this deny list.
+    #[must_use]
+    pub fn with_deny_list(self, deny_list: Arc<DenyList>) -> Self {
+        Self { deny_list, cache: Cache::default(), ..self }
+    }
+
+    /// The revocation lists for the chains of one trust domain.
+    pub fn revocation(&self, trust_domain: &TrustDomain) -> Option<&Arc<Revocation>> {
+        self.revocations.get(trust_domain)
+    }
+
+    /// The deny list.
+    pub fn deny_list(&self) -> &Arc<DenyList> {
+        &self.deny_list
+    }
+
+    /// What was proven under this trust.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The bundle of one trust domain.
@@ -57,219 +87,7 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// The anchors of one trust domain.
-#[derive(Debug)]
-pub struct Bundle {
-    trust_domain: TrustDomain,
-    sequence: Option<u64>,
-    anchors: Vec<Anchor>,
-    refused: Vec<RefusedAnchor>,
-    /// What webpki is given; the same order and length as `anchors`.
-    for_webpki: Vec<TrustAnchor<'static>>,
+/// The signature algorithms of our TLS library's default, for certificates, handshakes and revocation lists.
+pub(crate) fn algorithms() -> WebPkiSupportedAlgorithms {
+    aws_lc_rs::default_provider().signature_verification_algorithms
 }
-
-impl Bundle {
-    /// Builds the bundle from its files: each PEM, or one SPIFFE bundle in JSON.
-    ///
-    /// A certificate that may not sign others is left out and listed in [`Bundle::refused`]; one that cannot be parsed
-    /// makes the whole bundle broken.
-    ///
-    /// # Errors
-    /// If a file is broken, or holds no certificate that can be an anchor.
-    pub fn load(trust_domain: &TrustDomain, files: &BundleFiles) -> Result<Self, TrustError> {
-        let mut bundle = Self {
-            trust_domain: trust_domain.clone(),
-            sequence: None,
-            anchors: Vec::new(),
-            refused: Vec::new(),
-            for_webpki: Vec::new(),
-        };
-        let mut meant_empty = false;
-        for (path, text) in &files.files {
-            let file = path.display().to_string();
-            let certificates = if is_json(text) {
-                let document =
-                    SpiffeBundle::parse(text).map_err(|source| TrustError::Json { file: file.clone(), source })?;
-                meant_empty |= document.anchors.is_empty();
-                bundle.sequence = bundle.sequence.max(document.sequence);
-                document.anchors
-            } else {
-                pem::certificates(text).map_err(|source| TrustError::Pem { file: file.clone(), source })?
-            };
-            for (index, certificate) in certificates.iter().enumerate() {
-                bundle.add(certificate).map_err(|source| TrustError::Certificate {
-                    file: file.clone(),
-                    position: index + 1,
-                    source,
-                })?;
-            }
-        }
-        if bundle.anchors.is_empty() && !(meant_empty && bundle.refused.is_empty()) {
-            return Err(TrustError::NoAnchor { refused: bundle.refused });
-        }
-        Ok(bundle)
-    }
-
-    /// The trust domain for whose members this bundle speaks.
-    pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
-    }
-
-    /// `spiffe_sequence` of a SPIFFE bundle.
-    pub fn sequence(&self) -> Option<u64> {
-        self.sequence
-    }
-
-    /// The anchors; each is used only while it is valid.
-    pub fn anchors(&self) -> &[Anchor] {
-        &self.anchors
-    }
-
-    /// The certificates of the bundle that cannot be anchors, and why.
-    pub fn refused(&self) -> &[RefusedAnchor] {
-        &self.refused
-    }
-
-    pub(crate) fn for_webpki(&self) -> &[TrustAnchor<'static>] {
-        &self.for_webpki
-    }
-
-    fn add(&mut self, der: &CertificateDer<'static>) -> Result<(), MalformedCertificate> {
-        let certificate = Certificate::parse(der)?;
-        let name = certificate.name();
-        let fault = match (certificate.issuer_fault(), certificate.weak_rsa_bits()) {
-            (Some(fault), _) => Some(AnchorFault::Issuer(fault)),
-            (None, Some(bits)) => Some(AnchorFault::WeakKey { bits }),
-            (None, None) => None,
-        };
-        if let Some(fault) = fault {
-            self.refused.push(RefusedAnchor { name, fault });
-            return Ok(());
-        }
-        let anchor = Anchor {
-            name,
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-            fingerprint: certificate.fingerprint(),
-        };
-        if self.anchors.iter().any(|known| known.fingerprint == anchor.fingerprint) {
-            return Ok(());
-        }
-        let for_webpki = webpki::anchor_from_trusted_cert(der).map_err(|_| MalformedCertificate::NotX509)?.to_owned();
-        self.anchors.push(anchor);
-        self.for_webpki.push(for_webpki);
-        Ok(())
-    }
-}
-
-/// A certificate that is believed without another one vouching for it.
-#[derive(Debug)]
-pub struct Anchor {
-    /// Subject and serial number.
-    pub name: CertificateName,
-    /// The first instant at which it is used.
-    pub not_before: UnixTime,
-    /// The last instant at which it is used.
-    pub not_after: UnixTime,
-    /// SHA-256 of the certificate.
-    pub fingerprint: Fingerprint,
-}
-
-impl Anchor {
-    /// Why this anchor is not used at `now`, if it is not.
-    pub fn idle_because(&self, now: UnixTime) -> Option<String> {
-        if now > self.not_after {
-            return Some(format!("expired at {}", Timestamp(self.not_after)));
-        }
-        if now < self.not_before {
-            return Some(format!("is not valid before {}", Timestamp(self.not_before)));
-        }
-        None
-    }
-}
-
-/// A certificate of a bundle that cannot be an anchor.
-#[derive(Debug)]
-pub struct RefusedAnchor {
-    /// Subject and serial number.
-    pub name: CertificateName,
-    /// Why it cannot.
-    pub fault: AnchorFault,
-}
-
-/// Why a certificate cannot be an anchor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AnchorFault {
-    /// It may not sign certificates.
-    #[error(transparent)]
-    Issuer(IssuerFault),
-    /// Its RSA key is too small.
-    #[error("its RSA key has {bits} bits, less than 2048")]
-    WeakKey {
-        /// The size of the modulus.
-        bits: usize,
-    },
-}
-
-fn is_json(text: &[u8]) -> bool {
-    text.trim_ascii_start().first() == Some(&b'{')
-}
-
-/// Why the files of a bundle are broken.
-#[derive(Debug, Error)]
-pub enum TrustError {
-    /// The PEM text is empty or damaged, or holds no certificate.
-    #[error("`{file}` is not a PEM bundle")]
-    Pem {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        #[source]
-        source: PemError,
-    },
-    /// The JSON text is no SPIFFE bundle.
-    #[error("`{file}` is not a SPIFFE bundle")]
-    Json {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        #[source]
-        source: SpiffeBundleError,
-    },
-    /// A certificate cannot be parsed.
-    #[error("certificate {position} of `{file}` cannot be parsed")]
-    Certificate {
-        /// The file.
-        file: String,
-        /// Its place in the file, from 1.
-        position: usize,
-        /// What is wrong with it.
-        #[source]
-        source: MalformedCertificate,
-    },
-    /// There are certificates, but none that may sign others.
-    #[error("none of its {} certificates can be a trust anchor{}", refused.len(), first_fault(refused))]
-    NoAnchor {
-        /// Each with its reason.
-        refused: Vec<RefusedAnchor>,
-    },
-}
-
-impl TrustError {
-    /// A fixed word for metrics.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Pem { source, .. } => source.label(),
-            Self::Json { source, .. } => source.label(),
-            Self::Certificate { .. } => "malformed_certificate",
-            Self::NoAnchor { .. } => "no_anchor",
-        }
-    }
-}
-
-fn first_fault(refused: &[RefusedAnchor]) -> String {
-    refused.first().map(|first| format!(": {} cannot, because {}", first.name, first.fault)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests;

@@ -14,9 +14,11 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use spiffe::SpiffeId;
 
-use crate::peer::{Peer, Role, verify_peer};
+use crate::peer::Peer;
 use crate::peer_error::PeerError;
+use crate::role::Role;
 use crate::trust::Trust;
+use crate::verify::verify_peer;
 
 /// What came of verifying the peer of one handshake.
 #[derive(Debug)]
@@ -27,12 +29,12 @@ pub struct Verdict {
 impl Verdict {
     /// Takes the outcome. `None` means that no chain was verified: the handshake ended before, or the session was
     /// resumed. Whoever gets `None` after a handshake that succeeded has to refuse the connection.
-    pub fn take(self) -> Option<Result<Peer, PeerError>> {
+    pub fn take(self) -> Option<Result<Arc<Peer>, PeerError>> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-type Slot = Arc<Mutex<Option<Result<Peer, PeerError>>>>;
+type Slot = Arc<Mutex<Option<Result<Arc<Peer>, PeerError>>>>;
 
 /// Verifies the client of one inbound handshake; its certificate is mandatory.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl ClientCertVerifier for InboundVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let outcome = verify_peer(&self.trust, Role::Client, owned(end_entity, intermediates), now);
+        let outcome = verify_peer(&self.trust, Role::Client, &together(end_entity, intermediates), now);
         record(&self.slot, outcome).map(|()| ClientCertVerified::assertion())
     }
 
@@ -112,7 +114,7 @@ impl ServerCertVerifier for OutboundVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let outcome = verify_peer(&self.trust, Role::Server, owned(end_entity, intermediates), now)
+        let outcome = verify_peer(&self.trust, Role::Server, &together(end_entity, intermediates), now)
             .and_then(|peer| expect_one_of(&self.expected, peer));
         record(&self.slot, outcome).map(|()| ServerCertVerified::assertion())
     }
@@ -144,18 +146,19 @@ impl ServerCertVerifier for OutboundVerifier {
 ///
 /// # Errors
 /// [`PeerError::WrongIdentity`] if it is not.
-pub fn expect_one_of(expected: &Arc<[SpiffeId]>, peer: Peer) -> Result<Peer, PeerError> {
+pub fn expect_one_of(expected: &Arc<[SpiffeId]>, peer: Arc<Peer>) -> Result<Arc<Peer>, PeerError> {
     if expected.contains(&peer.id) {
         return Ok(peer);
     }
-    Err(PeerError::WrongIdentity { presented: peer.id, expected: expected.clone() })
+    Err(PeerError::WrongIdentity { presented: peer.id.clone(), expected: expected.clone() })
 }
 
-fn owned(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'static>]> {
-    std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.clone().into_owned()).collect()
+/// The chain as it came; each certificate is borrowed, or copied where rustls had its own copy.
+fn together<'c>(end_entity: &CertificateDer<'c>, intermediates: &[CertificateDer<'c>]) -> Vec<CertificateDer<'c>> {
+    std::iter::once(end_entity).chain(intermediates).cloned().collect()
 }
 
-fn record(slot: &Slot, outcome: Result<Peer, PeerError>) -> Result<(), Error> {
+fn record(slot: &Slot, outcome: Result<Arc<Peer>, PeerError>) -> Result<(), Error> {
     let told = match &outcome {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::InvalidCertificate(error.certificate_error())),

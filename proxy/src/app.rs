@@ -221,14 +221,13 @@ impl Listeners {
 }
 
 fn sources(config: &Config) -> Sources {
-    let source = |trust: &crate::config::TrustBundle| TrustSource {
-        trust_domain: trust.trust_domain.clone(),
-        bundle: trust.bundle.clone(),
-    };
+    let source =
+        |trust: &crate::config::TrustBundle| TrustSource::new(trust.trust_domain.clone(), trust.bundle.clone());
     Sources {
         identity: config.identity.directory.clone(),
         expected: config.identity.spiffe_id.clone(),
         trust: config.trust.iter().map(source).collect(),
+        deny_list: None,
     }
 }
 

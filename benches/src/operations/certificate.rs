@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_certs_watcher::certificate::Certificate;
-use portcullis_certs_watcher::{Role, svid, verify_peer};
+use portcullis_certs_watcher::{Role, Trust, svid, verify_peer};
 use rustls_pki_types::UnixTime;
 
 use super::mesh::Mesh;
@@ -30,7 +30,7 @@ pub fn verify() -> Result<Work, Failure> {
     let now = UnixTime::now();
     Ok(Work::whole(move || {
         let (trust, chain) = turns.next().ok_or(Failure::Wrong("there is no chain"))?;
-        Ok(verify_peer(&trust, Role::Client, chain, now)?)
+        Ok(verify_peer(&Trust::new(trust.bundles().cloned()), Role::Client, &chain, now)?)
     }))
 }
 

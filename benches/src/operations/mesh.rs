@@ -36,7 +36,7 @@ impl Mesh {
         let files = tempfile::tempdir()?;
         let bundle = files.path().join("root.pem");
         std::fs::write(&bundle, root.certificate_pem())?;
-        let trust = TrustSource { trust_domain: domain, bundle };
+        let trust = TrustSource::new(domain, bundle);
         let workload = |path: &str| Workload::load(path, &intermediate, files.path(), &trust);
         Ok(Self { api: workload("ns/eligibility/sa/api")?, caller: workload("ns/claims/sa/adjudicator")? })
     }
@@ -47,7 +47,7 @@ impl Workload {
         let id = SpiffeId::new(format!("spiffe://{}/{path}", issuer.trust_domain()))?;
         let identity = files.join(path);
         issuer.issue(&id, &LeafOptions::default())?.write(&identity, Layout::Kubelet)?;
-        let sources = Sources { identity, expected: Some(id.clone()), trust: vec![trust.clone()] };
+        let sources = Sources { identity, expected: Some(id.clone()), trust: vec![trust.clone()], deny_list: None };
         // The first load is all that is wanted of it.
         let (_, credentials) = Watcher::new(sources, Pace::default(), system_clock(), Box::new(|_| {}));
         Ok(Self { id, credentials })

@@ -5,9 +5,9 @@ use std::path::Path;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 
 use super::*;
+use crate::bundle::Bundle;
 use crate::explain;
 use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, Prod, at, now, pem, prod};
-use crate::trust::Bundle;
 use crate::volume::{read_bundle, read_identity};
 
 fn files(certificate: &str, key: &str) -> IdentityFiles {

@@ -54,6 +54,6 @@ fn what_is_broken_is_refused() {
     for x5c in ["", r#", "x5c": []"#, r#", "x5c": [7]"#, r#", "x5c": ["%%"]"#, r#", "x5c": "MII""#] {
         refused(&format!(r#"{{"keys": [{{"use": "x509-svid", "kty": "EC"{x5c}}}]}}"#), "bad_key");
     }
-    refused(r#"{"keys": [], "spiffe_sequence": -1}"#, "bad_sequence");
-    refused(r#"{"keys": [], "spiffe_sequence": "7"}"#, "bad_sequence");
+    refused(r#"{"keys": [], "spiffe_sequence": -1}"#, "bad_number");
+    refused(r#"{"keys": [], "spiffe_sequence": "7"}"#, "bad_number");
 }

@@ -35,10 +35,8 @@ impl World {
         let mut sources = Sources {
             identity: directory.path().join("identity"),
             expected: None,
-            trust: vec![TrustSource {
-                trust_domain: TrustDomain::new("prod.test").unwrap(),
-                bundle: directory.path().join("trust.pem"),
-            }],
+            trust: vec![TrustSource::new(TrustDomain::new("prod.test").unwrap(), directory.path().join("trust.pem"))],
+            deny_list: None,
         };
         edit(&mut sources);
         let clock = Arc::new(AtomicU64::new(NOW));
@@ -146,7 +144,7 @@ fn every_configured_bundle_has_to_come_once_before_traffic_is_served() {
         |directory| write_all(directory, &pki),
         |sources| {
             let bundle = sources.identity.with_file_name("partner.pem");
-            sources.trust.push(TrustSource { trust_domain: TrustDomain::new("partner.test").unwrap(), bundle });
+            sources.trust.push(TrustSource::new(TrustDomain::new("partner.test").unwrap(), bundle));
         },
     );
     let not_ready = world.credentials.snapshot().ready(instant(NOW)).unwrap_err();

@@ -13,8 +13,8 @@ use rustls_pki_types::PrivateKeyDer;
 use spiffe::TrustDomain;
 
 use super::*;
+use crate::bundle::Bundle;
 use crate::pki::{API, Authority, Leaf, Prod, now, prod};
-use crate::trust::Bundle;
 use crate::volume::read_bundle;
 
 const CALLER: &str = "spiffe://prod.test/ns/claims/sa/adjudicator";
@@ -42,8 +42,8 @@ fn identity(leaf: &Leaf) -> Arc<SingleCertAndKey> {
 }
 
 struct Handshake {
-    client: Option<Result<Peer, PeerError>>,
-    server: Option<Result<Peer, PeerError>>,
+    client: Option<Result<Arc<Peer>, PeerError>>,
+    server: Option<Result<Arc<Peer>, PeerError>>,
     /// What either side ended with, the client's first.
     errors: [Option<Error>; 2],
 }
@@ -92,7 +92,7 @@ fn handshake(
     Handshake { client: of_workload.take(), server: of_caller.take(), errors }
 }
 
-fn id(outcome: Option<Result<Peer, PeerError>>) -> String {
+fn id(outcome: Option<Result<Arc<Peer>, PeerError>>) -> String {
     outcome.unwrap().unwrap().id.to_string()
 }
 

@@ -19,8 +19,8 @@ fn trust(anchor: &Authority) -> Trust {
     Trust::new([Arc::new(Bundle::load(&TrustDomain::new("prod.test").unwrap(), &files).unwrap())])
 }
 
-fn verify(trust: &Trust, chain: &[CertificateDer<'static>]) -> Result<Peer, PeerError> {
-    verify_peer(trust, Role::Client, Arc::from(chain), now())
+fn verify(trust: &Trust, chain: &[CertificateDer<'static>]) -> Result<Arc<Peer>, PeerError> {
+    verify_peer(trust, Role::Client, chain, now())
 }
 
 #[test]

@@ -43,10 +43,11 @@ impl World {
         let sources = Sources {
             identity: directory.path().join("identity"),
             expected: None,
-            trust: vec![TrustSource {
-                trust_domain: TrustDomain::new("prod.test").unwrap(),
-                bundle: directory.path().join("trust/prod.pem"),
-            }],
+            trust: vec![TrustSource::new(
+                TrustDomain::new("prod.test").unwrap(),
+                directory.path().join("trust/prod.pem"),
+            )],
+            deny_list: None,
         };
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = events.clone();

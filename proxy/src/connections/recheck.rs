@@ -79,7 +79,7 @@ impl Judge {
         *self
             .verified
             .entry((Arc::clone(&peer.chain), direction))
-            .or_insert_with(|| verify_peer(trust, role, Arc::clone(&peer.chain), now).err().map(|error| error.label()))
+            .or_insert_with(|| verify_peer(trust, role, &peer.chain, now).err().map(|error| error.label()))
     }
 
     fn refused_by_policy(&self, entry: &Entry, peer: &Peer) -> Option<&'static str> {

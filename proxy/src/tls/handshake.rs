@@ -233,9 +233,7 @@ fn secured<Stream>(
     started: Instant,
 ) -> Result<Secured<Stream>, HandshakeError> {
     match verdict.take() {
-        Some(Ok(peer)) => {
-            Ok(Secured { stream, peer: Arc::new(peer), protocol, own, generation, took: started.elapsed() })
-        }
+        Some(Ok(peer)) => Ok(Secured { stream, peer, protocol, own, generation, took: started.elapsed() }),
         Some(Err(refused)) => Err(HandshakeError::Peer(Box::new(refused))),
         // A handshake that succeeded without asking the verifier must never count as authenticated.
         None => Err(HandshakeError::NoCertificate),

@@ -1,10 +1,25 @@
-//! Tests of `trust.rs`.
+//! Tests of `bundle.rs`.
+
+use std::sync::Arc;
 
 use rcgen::{IsCa, KeyUsagePurpose};
 
 use super::*;
 use crate::pki::{Authority, DAY, NOW, at, base64, now, pem, set_validity};
+use crate::trust::Trust;
 use crate::volume::read_bundle;
+
+pub(crate) fn bundle(trust_domain: &str, anchors: &[&Authority]) -> Arc<Bundle> {
+    let directory = tempfile::tempdir().unwrap();
+    let text: String = anchors.iter().map(|anchor| anchor.pem()).collect();
+    std::fs::write(directory.path().join("bundle.pem"), text).unwrap();
+    let files = read_bundle(directory.path()).unwrap();
+    Arc::new(Bundle::load(&TrustDomain::new(trust_domain).unwrap(), &files).unwrap())
+}
+
+pub(crate) fn prod_trusts(anchors: &[&Authority]) -> Trust {
+    Trust::new([bundle("prod.test", anchors)])
+}
 
 fn load(text: &str) -> Result<Bundle, TrustError> {
     load_files(&[("bundle.pem", text)])
@@ -65,7 +80,7 @@ fn what_may_not_sign_certificates_is_no_anchor() {
 
     let bundle = load(&format!("{}{}{}{}", good.pem(), leaf.chain_pem(), no_sign.pem(), no_ca.pem())).unwrap();
     assert_eq!(bundle.anchors().len(), 1);
-    let faults: Vec<_> = bundle.refused().iter().map(|refused| refused.fault).collect();
+    let faults: Vec<_> = bundle.refused().iter().map(|refused| refused.fault.clone()).collect();
     assert_eq!(
         faults,
         [
