@@ -49,12 +49,12 @@ impl<'s> Issuers<'s, '_> {
 
         for anchor in self.bundle.anchors().iter().filter(|anchor| anchor.subject() == issuer) {
             if !self.signed_by(at, anchor.public_key())? {
-                failure = PathError::BadSignature { certificate: current.name() };
+                failure = failure.or(PathError::BadSignature { certificate: current.name() });
                 continue;
             }
             match self.check_anchor(anchor, below + 1) {
                 Ok(()) => return Ok((climbed.to_vec(), anchor)),
-                Err(error) => failure = error,
+                Err(error) => failure = failure.or(error),
             }
         }
         for (index, candidate) in self.certificates.iter().enumerate().skip(1) {
@@ -69,13 +69,13 @@ impl<'s> Issuers<'s, '_> {
                 continue;
             }
             if !self.signed_by(at, candidate.public_key())? {
-                failure = PathError::BadSignature { certificate: current.name() };
+                failure = failure.or(PathError::BadSignature { certificate: current.name() });
                 continue;
             }
             let next: Vec<_> = climbed.iter().copied().chain([index]).collect();
             match self.step(&next, below + 1) {
                 Ok(found) => return Ok(found),
-                Err(error) => failure = error,
+                Err(error) => failure = failure.or(error),
             }
         }
         Err(failure)

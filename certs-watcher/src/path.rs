@@ -43,7 +43,7 @@ pub struct Path {
 /// that, and bounds the chain before. Nothing here asks the deny list.
 ///
 /// # Errors
-/// If there is no such path that holds; of several failures, the one of the path that came last.
+/// If there is no such path that holds; of several failures, the last one that says more than that a way leads nowhere.
 pub fn verify_path(
     trust: &Trust,
     bundle: &Bundle,
@@ -110,6 +110,10 @@ impl Search<'_, '_> {
             let position = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
             let judgement = position.ok_or(PathError::NoPath).and_then(|position| self.judge(path, position, split));
             let accepted = judgement.is_ok();
+            let judgement = match (judged.take(), judgement) {
+                (Some(Err(before)), Err(error)) => Err(PathError::or(before, error)),
+                (_, judgement) => judgement,
+            };
             judged.replace(Some(judgement));
             if accepted { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
         };

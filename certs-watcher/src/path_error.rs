@@ -173,6 +173,11 @@ impl PathError {
         }
     }
 
+    /// Of two failures of one search the one that says more: that a way leads nowhere is the least.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if matches!(other, Self::UnknownIssuer { .. } | Self::NoPath) { self } else { other }
+    }
+
     /// Puts what webpki found into words, with the certificate at fault as far as it tells.
     pub(crate) fn from_webpki(
         error: webpki::Error,

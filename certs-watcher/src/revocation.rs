@@ -347,3 +347,6 @@ impl CrlError {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -60,6 +60,18 @@ impl Trust {
         &self.deny_list
     }
 
+    /// The same, with nothing proven yet.
+    #[cfg(test)]
+    pub(crate) fn without_memory(&self) -> Self {
+        Self {
+            bundles: self.bundles.clone(),
+            revocations: self.revocations.clone(),
+            deny_list: Arc::clone(&self.deny_list),
+            algorithms: self.algorithms,
+            cache: Cache::default(),
+        }
+    }
+
     /// What was proven under this trust.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache

@@ -4,10 +4,17 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::CertificateError;
 use rustls_pki_types::pem::PemObject;
 
+use proptest::prelude::*;
+use spiffe::{SpiffeId, TrustDomain};
+
 use super::*;
 use crate::bundle::tests::{bundle, prod_trusts};
 use crate::certificate::Fingerprint;
-use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, at, now, prod, set_validity};
+use crate::deny_list::DenyList;
+use crate::der::wrap;
+use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, Prod, at, now, prod, set_validity};
+use crate::revocation::tests::list_of;
+use crate::revocation::{Crl, Revocation, RevocationPolicy};
 
 fn verify_at(trust: &Trust, leaf: &Leaf, seconds: u64) -> Result<Arc<Peer>, PeerError> {
     let client = verify_peer(trust, Role::Client, &leaf.chain, at(seconds));
@@ -224,4 +231,140 @@ fn what_a_peer_writes_cannot_break_a_log_line() {
     });
     let text = refused(&prod_trusts(&[&pki.root]), &leaf, "foreign_trust_domain").to_string();
     assert!(!text.contains('\n') && text.len() < 800, "{text}");
+}
+
+/// What the cache is tried with: a world of chains, good and bad, and of trusts that differ in what they take away.
+struct Pool {
+    chains: Vec<Vec<CertificateDer<'static>>>,
+    trusts: Vec<fn() -> Trust>,
+}
+
+static PKI: std::sync::LazyLock<Prod> = std::sync::LazyLock::new(prod);
+
+fn pool() -> Pool {
+    let constrained = |host: &[u8]| {
+        let content = wrap(0x30, &wrap(0xa0, &wrap(0x30, &wrap(0x86, host))));
+        let bound = crate::pki::extension(&[2, 5, 29, 30], true, &content);
+        PKI.root.intermediate_with("bound", |params| params.custom_extensions.push(bound)).leaf(API).chain
+    };
+    let soon = PKI.root.intermediate_with("soon", |params| set_validity(params, NOW - DAY, NOW + HOUR));
+    let servers_only = PKI.root.intermediate_with("servers", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let half = PKI.intermediate.leaf_with(API, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let chains = vec![
+        PKI.leaf.chain.clone(),
+        PKI.intermediate.leaf(API).chain,
+        PKI.intermediate.leaf("spiffe://prod.test/ns/a/sa/b").chain,
+        PKI.intermediate.leaf("spiffe://partner.test/ns/a/sa/b").chain,
+        Authority::root("root").intermediate("prod").leaf(API).chain,
+        constrained(b"prod.test"),
+        constrained(b"dev.test"),
+        soon.leaf(API).chain,
+        half.chain,
+        servers_only.leaf(API).chain,
+    ];
+    let trusts: Vec<fn() -> Trust> = vec![
+        || prod_trusts(&[&PKI.root]),
+        || prod_trusts(&[&PKI.intermediate]),
+        || prod_trusts(&[&Authority::root("root")]),
+        || Trust::new([]),
+        || {
+            let list = Crl::parse(&list_of(&PKI.root, &[&PKI.intermediate.der])).unwrap();
+            let revocation = Arc::new(Revocation::new(vec![list], RevocationPolicy::default()));
+            prod_trusts(&[&PKI.root]).with_revocations([(TrustDomain::new("prod.test").unwrap(), revocation)])
+        },
+        || {
+            let mut denied = DenyList::default();
+            denied.deny_identity(SpiffeId::new(API).unwrap(), "drill".to_owned());
+            prod_trusts(&[&PKI.root]).with_deny_list(Arc::new(denied))
+        },
+    ];
+    Pool { chains, trusts }
+}
+
+/// One question: which chain, changed how, under which trust, in which role, when.
+type Question = (usize, Change, usize, bool, u64);
+
+#[derive(Clone, Debug)]
+enum Change {
+    Nothing,
+    FlipBit(usize, usize, u8),
+    Truncate(usize),
+    Swap(usize, usize),
+    Repeat(usize),
+    Borrow(usize, usize),
+}
+
+fn changed(pool: &Pool, chain: usize, change: &Change) -> Vec<CertificateDer<'static>> {
+    let mut chain = pool.chains[chain].clone();
+    let length = chain.len();
+    match *change {
+        Change::Nothing => {}
+        Change::FlipBit(at, byte, bit) => {
+            let mut bytes = chain[at % length].to_vec();
+            let position = byte % bytes.len();
+            bytes[position] ^= 1 << (bit % 8);
+            chain[at % length] = bytes.into();
+        }
+        Change::Truncate(left) => chain.truncate(left % (length + 1)),
+        Change::Swap(a, b) => chain.swap(a % length, b % length),
+        Change::Repeat(at) => chain.push(chain[at % length].clone()),
+        Change::Borrow(other, at) => {
+            let other = &pool.chains[other % pool.chains.len()];
+            chain.push(other[at % other.len()].clone());
+        }
+    }
+    chain
+}
+
+fn questions() -> impl Strategy<Value = Vec<Question>> {
+    let change = prop_oneof![
+        6 => Just(Change::Nothing),
+        2 => (any::<usize>(), any::<usize>(), any::<u8>()).prop_map(|(at, byte, bit)| Change::FlipBit(at, byte, bit)),
+        1 => any::<usize>().prop_map(Change::Truncate),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(a, b)| Change::Swap(a, b)),
+        1 => any::<usize>().prop_map(Change::Repeat),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(other, at)| Change::Borrow(other, at)),
+    ];
+    let moment = prop_oneof![
+        Just(NOW),
+        Just(NOW + HOUR),
+        Just(NOW + HOUR + 1),
+        Just(NOW + DAY),
+        Just(NOW + DAY + 1),
+        Just(NOW - DAY)
+    ];
+    proptest::collection::vec((0..10_usize, change, 0..6_usize, any::<bool>(), moment), 1..40)
+}
+
+#[test]
+fn a_chain_that_was_proven_is_not_proven_again() {
+    let pki = prod();
+    let trust = prod_trusts(&[&pki.root]);
+    let verify = |role| verify_peer(&trust, role, &pki.leaf.chain, now()).unwrap();
+    let first = verify(Role::Client);
+    assert!(Arc::ptr_eq(&first, &verify(Role::Client)));
+    assert!(!Arc::ptr_eq(&first, &verify(Role::Server)));
+    // Another deny list is another trust.
+    let anew = prod_trusts(&[&pki.root]).with_deny_list(Arc::default());
+    assert!(!Arc::ptr_eq(&first, &verify_peer(&anew, Role::Client, &pki.leaf.chain, now()).unwrap()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn what_is_remembered_never_changes_a_verdict(questions in questions()) {
+        let pool = pool();
+        let remembering: Vec<_> = pool.trusts.iter().map(|make| make()).collect();
+        for (chain, change, trust, is_client, seconds) in questions {
+            let chain = changed(&pool, chain, &change);
+            let role = if is_client { Role::Client } else { Role::Server };
+            let remembered = verify_peer(&remembering[trust], role, &chain, at(seconds));
+            let afresh = verify_peer(&remembering[trust].without_memory(), role, &chain, at(seconds));
+            prop_assert_eq!(remembered, afresh);
+        }
+    }
 }
