@@ -16,6 +16,7 @@ mod request;
 
 use std::time::{Duration, Instant};
 
+use certificate::Anchors;
 pub use failure::Failure;
 pub use processor::processor;
 
@@ -69,7 +70,16 @@ pub const ALL: &[Operation] = &[
         ..operation("record", "record_decrypt_16k", Code::Cryptography, 200, record::decrypt)
     },
     operation("certificate", "svid_parse", Code::Compiled, 1_000, certificate::parse),
-    operation("certificate", "chain_verify", Code::Cryptography, 64, certificate::verify),
+    operation("certificate", "chain_verify_2_cold", Code::Cryptography, 64, || {
+        certificate::verify_cold(Anchors::Intermediate)
+    }),
+    operation("certificate", "chain_verify_3_cold", Code::Cryptography, 64, || certificate::verify_cold(Anchors::Root)),
+    operation("certificate", "chain_verify_2_warm", Code::Cryptography, 1_024, || {
+        certificate::verify_warm(Anchors::Intermediate)
+    }),
+    operation("certificate", "chain_verify_3_warm", Code::Cryptography, 1_024, || {
+        certificate::verify_warm(Anchors::Root)
+    }),
     operation("policy", "policy_decide_10", Code::Compiled, 2_000, || policy::decide(10)),
     operation("policy", "policy_decide_1000", Code::Compiled, 192, || policy::decide(1_000)),
     operation("policy", "policy_decide_10000", Code::Compiled, 32, || policy::decide(10_000)),

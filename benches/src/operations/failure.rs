@@ -16,6 +16,9 @@ pub enum Failure {
     /// No certificates could be made.
     #[error("the throw-away certificates could not be made")]
     Authority(#[from] ca::Error),
+    /// They made no bundle.
+    #[error("the throw-away certificates made no bundle")]
+    Bundle(#[from] portcullis_certs_watcher::TrustError),
     /// An identity is none.
     #[error("an identity of the operation is malformed")]
     Identity(#[from] spiffe::SpiffeIdError),
