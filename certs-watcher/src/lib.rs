@@ -21,6 +21,9 @@ pub mod svid;
 // Files.
 pub mod volume;
 
+// What an agent delivers.
+pub mod workload_api;
+
 // Proofs: whom we believe, who a peer is, who we are.
 pub mod trust;
 
@@ -60,7 +63,11 @@ pub use sources::{Sources, TrustSource};
 pub use trust::{Anchor, Bundle, Trust, TrustError};
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
 pub use watch::Watcher;
+pub use workload_api::WorkloadApi;
 
+#[cfg(test)]
+#[path = "../tests/it/messages.rs"]
+mod messages;
 #[cfg(test)]
 #[path = "../tests/it/pki.rs"]
 mod pki;
