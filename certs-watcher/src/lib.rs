@@ -54,7 +54,7 @@ pub use certificate::{CertificateName, Fingerprint};
 pub use clock::{Clock, Timestamp, system_clock};
 pub use explain::explain;
 pub use intake::Pace;
-pub use material::{Material, MaterialError};
+pub use material::{Candidate, Material, MaterialError, Origin};
 pub use notice::Notice;
 pub use peer::{Peer, Role, verify_peer};
 pub use peer_error::PeerError;
