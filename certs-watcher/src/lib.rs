@@ -30,6 +30,9 @@ pub mod revocation;
 // Files.
 pub mod volume;
 
+// What an agent delivers.
+pub mod workload_api;
+
 // Proofs: whom we believe, who a peer is, who we are.
 pub mod bundle;
 
@@ -74,7 +77,7 @@ pub use clock::{Clock, Timestamp, system_clock};
 pub use deny_list::{CertificateKey, DenyList};
 pub use explain::explain;
 pub use intake::Pace;
-pub use material::{Material, MaterialError};
+pub use material::{Candidate, Material, MaterialError, Origin};
 pub use notice::Notice;
 pub use path::{Path, verify_path};
 pub use path_error::PathError;
@@ -88,7 +91,11 @@ pub use trust::Trust;
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
 pub use verify::verify_peer;
 pub use watch::Watcher;
+pub use workload_api::WorkloadApi;
 
+#[cfg(test)]
+#[path = "../tests/it/messages.rs"]
+mod messages;
 #[cfg(test)]
 #[path = "../tests/it/pki.rs"]
 mod pki;

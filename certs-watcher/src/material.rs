@@ -3,13 +3,14 @@
 //! A [`Material`] exists only if the key fits the leaf, the leaf is an SVID of the right workload, all of it is valid
 //! now, and the chain leads to the bundle of our own trust domain. The private key inside can be used, not seen.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use spiffe::{SpiffeId, TrustDomain};
 use thiserror::Error;
 
@@ -22,6 +23,7 @@ use crate::svid::{self, SvidError};
 use crate::trust::Trust;
 use crate::verify::verify_peer;
 use crate::volume::IdentityFiles;
+use crate::workload_api::Svid;
 
 /// A proven identity with its certificate chain and private key.
 pub struct Material {
@@ -47,23 +49,68 @@ pub struct Demands<'a> {
     pub now: UnixTime,
 }
 
+/// A chain and a key that claim to be an identity. No `Debug`: it holds the private key.
+pub struct Candidate<'a> {
+    certificates: Cow<'a, [CertificateDer<'static>]>,
+    key: PrivateKeyDer<'a>,
+    origin: Origin,
+}
+
+/// Where a candidate comes from, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `tls.crt` and `tls.key`.
+    Files,
+    /// The SPIFFE Workload API.
+    WorkloadApi,
+}
+
+impl Candidate<'static> {
+    /// Takes the PEM texts of one generation of files apart.
+    ///
+    /// # Errors
+    /// If one of them is no PEM file with what belongs there.
+    pub fn read(files: &IdentityFiles) -> Result<Self, MaterialError> {
+        let certificates = pem::certificates(&files.certificate).map_err(MaterialError::Certificate)?;
+        let key = pem::private_key(&files.key).map_err(MaterialError::Key)?;
+        Ok(Self { certificates: Cow::Owned(certificates), key, origin: Origin::Files })
+    }
+}
+
+impl<'a> From<&'a Svid> for Candidate<'a> {
+    fn from(svid: &'a Svid) -> Self {
+        Self {
+            certificates: Cow::Borrowed(&svid.chain),
+            key: PrivateKeyDer::Pkcs8(svid.key.der()),
+            origin: Origin::WorkloadApi,
+        }
+    }
+}
+
 impl Material {
     /// Proves the files of one generation.
     ///
     /// # Errors
     /// If anything of the proof fails; see [`MaterialError`].
     pub fn prove(files: &IdentityFiles, demands: &Demands<'_>) -> Result<Self, MaterialError> {
+        Self::prove_candidate(&Candidate::read(files)?, demands)
+    }
+
+    /// Proves a chain and a key, wherever they come from.
+    ///
+    /// # Errors
+    /// If anything of the proof fails; see [`MaterialError`].
+    pub fn prove_candidate(candidate: &Candidate<'_>, demands: &Demands<'_>) -> Result<Self, MaterialError> {
         // 1. The chain, in order, and its leaf an SVID.
-        let certificates = pem::certificates(&files.certificate).map_err(MaterialError::Certificate)?;
-        let ordered =
-            chain::order(&certificates).map_err(|(position, source)| MaterialError::Malformed { position, source })?;
+        let ordered = chain::order(&candidate.certificates)
+            .map_err(|(position, source)| MaterialError::Malformed { position, source })?;
         let chain: Arc<[CertificateDer<'static>]> = ordered.chain.into();
         let first = chain.first().ok_or(MaterialError::Certificate(PemError::NoCertificate))?;
         let leaf = Certificate::parse(first).map_err(|source| MaterialError::Malformed { position: 1, source })?;
         let id = svid::spiffe_id(&leaf).map_err(|source| MaterialError::Svid { certificate: leaf.name(), source })?;
 
         // 2. The key, and that it fits. Before the rest: a mismatch is the sign of a half-written generation.
-        let certified_key = certified_key(files, &chain, &leaf)?;
+        let certified_key = certified_key(candidate, &chain, &leaf)?;
 
         // 3. The right workload.
         if let Some(expected) = demands.expected.filter(|expected| **expected != id) {
@@ -170,8 +217,31 @@ impl fmt::Debug for Material {
     }
 }
 
+impl Origin {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Files => "tls.key",
+            Self::WorkloadApi => "the private key that the Workload API delivered",
+        }
+    }
+
+    fn holder_of_key(self) -> &'static str {
+        match self {
+            Self::Files => "tls.key",
+            Self::WorkloadApi => "the SVID that the Workload API delivered",
+        }
+    }
+
+    fn reason_of_mismatch(self) -> &'static str {
+        match self {
+            Self::Files => "the two files are not of one generation",
+            Self::WorkloadApi => "its agent has mixed up two SVIDs",
+        }
+    }
+}
+
 fn certified_key(
-    files: &IdentityFiles,
+    candidate: &Candidate<'_>,
     chain: &[CertificateDer<'static>],
     leaf: &Certificate<'_>,
 ) -> Result<CertifiedKey, MaterialError> {
@@ -179,15 +249,16 @@ fn certified_key(
     if let Some(bits) = leaf.weak_rsa_bits() {
         return Err(MaterialError::WeakKey { certificate: leaf.name(), bits });
     }
-    let key = pem::private_key(&files.key).map_err(MaterialError::Key)?;
-    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(MaterialError::UnusableKey)?;
+    let origin = candidate.origin;
+    let unusable = |source| MaterialError::UnusableKey { origin, source };
+    let key = aws_lc_rs::sign::any_supported_type(&candidate.key).map_err(unusable)?;
     let certified_key = CertifiedKey::new(chain.to_vec(), key);
     match certified_key.keys_match() {
         Ok(()) => Ok(certified_key),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err(MaterialError::KeyMismatch { certificate: leaf.name() })
+            Err(MaterialError::KeyMismatch { origin, certificate: leaf.name() })
         }
-        Err(error) => Err(MaterialError::UnusableKey(error)),
+        Err(error) => Err(unusable(error)),
     }
 }
 
@@ -229,11 +300,19 @@ pub enum MaterialError {
         bits: usize,
     },
     /// The key is of a kind that cannot sign handshakes.
-    #[error("the private key of tls.key cannot be used")]
-    UnusableKey(#[source] rustls::Error),
+    #[error("the private key of {} cannot be used", origin.holder_of_key())]
+    UnusableKey {
+        /// Where it comes from.
+        origin: Origin,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::Error,
+    },
     /// Key and certificate are of two generations, or of two workloads.
-    #[error("tls.key is not the key of certificate {certificate}: the two files are not of one generation")]
+    #[error("{} is not the key of certificate {certificate}: {}", origin.key(), origin.reason_of_mismatch())]
     KeyMismatch {
+        /// Where both come from.
+        origin: Origin,
         /// The leaf.
         certificate: CertificateName,
     },
@@ -270,7 +349,7 @@ impl MaterialError {
             Self::Malformed { .. } => "malformed_certificate",
             Self::Svid { source, .. } => source.label(),
             Self::WeakKey { .. } => "weak_key",
-            Self::UnusableKey(_) => "unusable_key",
+            Self::UnusableKey { .. } => "unusable_key",
             Self::KeyMismatch { .. } => "key_mismatch",
             Self::WrongIdentity { .. } => "wrong_identity",
             Self::NoBundle { .. } => "no_bundle",

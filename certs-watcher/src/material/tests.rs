@@ -7,8 +7,10 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use super::*;
 use crate::bundle::Bundle;
 use crate::explain;
+use crate::messages;
 use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, Prod, at, now, pem, prod};
 use crate::volume::{read_bundle, read_identity};
+use crate::workload_api::{Choice, Delivery};
 
 fn files(certificate: &str, key: &str) -> IdentityFiles {
     let directory = tempfile::tempdir().unwrap();
@@ -124,4 +126,25 @@ fn a_published_leaf_can_be_proven_again() {
     assert_eq!(material.prove_again(&ours, at(NOW + DAY + 1)).unwrap_err().label(), "expired");
     let other = trust("prod.test", &Authority::root("other"));
     assert_eq!(material.prove_again(&other, now()).unwrap_err().label(), "unknown_issuer");
+}
+
+#[test]
+fn an_svid_of_the_workload_api_is_proven_like_files() {
+    let pki = prod();
+    let deliver = |leaf: &Leaf, key: &Leaf| {
+        let svid =
+            messages::Svid { x509_svid_key: key.key.serialize_der(), ..messages::Svid::new(API, leaf, &pki.root) };
+        Delivery::read(1, &messages::Response::of([svid]).bytes()).unwrap()
+    };
+    let ours = trust("prod.test", &pki.root);
+    let prove = |delivery: &Delivery| {
+        let svid = delivery.choose(&Choice::First).unwrap();
+        Material::prove_candidate(&svid.into(), &Demands { trust: &ours, expected: None, now: now() })
+    };
+    let material = prove(&deliver(&pki.leaf, &pki.leaf)).unwrap();
+    assert_eq!((material.id().to_string().as_str(), &material.chain()[..]), (API, &pki.leaf.chain[..]));
+
+    let error = prove(&deliver(&pki.leaf, &pki.intermediate.leaf(API))).unwrap_err();
+    assert_eq!(error.label(), "key_mismatch");
+    assert!(!error.to_string().contains("tls.key"), "{error}");
 }

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod agent;
 mod hostile;
+mod messages;
 mod pki;
 mod rotation;
+mod workload_api;
 mod world;
