@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateRevocationListDer, SignatureVerificationAlgori
 use thiserror::Error;
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -75,7 +76,7 @@ pub struct Crl {
 struct Scope {
     only_leaves: bool,
     only_issuers: bool,
-    /// A part of the issuer's certificates: those that name one of these URIs themselves.
+    /// A part of the issuer's certificates: those that name one of these URIs themselves, or none at all.
     points: Option<Vec<Vec<u8>>>,
 }
 
@@ -254,15 +255,24 @@ impl Scope {
         }
         match &self.points {
             None => true,
-            Some(points) => points_of(link.certificate).iter().any(|point| points.contains(point)),
+            // A certificate that names no point is taken to be in the one list that its issuer keeps: step-ca marks its
+            // list with a point and writes none into what it issues. webpki takes it so, too.
+            Some(points) => {
+                points_of(link.certificate).is_none_or(|own| own.iter().any(|point| points.contains(point)))
+            }
         }
     }
 }
 
-/// The URIs at which a certificate says that its list is.
-fn points_of(certificate: &Certificate<'_>) -> Vec<Vec<u8>> {
+/// The URIs at which a certificate says that its list is; `None` if it says nothing about that.
+fn points_of(certificate: &Certificate<'_>) -> Option<Vec<Vec<u8>>> {
+    let named =
+        certificate.x509().extensions().iter().filter(|found| found.oid == OID_X509_EXT_CRL_DISTRIBUTION_POINTS);
+    let mut named = named.peekable();
+    named.peek()?;
     let mut uris = Vec::new();
-    for extension in certificate.x509().extensions() {
+    for extension in named {
+        // One that cannot be read names no point that a list could have.
         let ParsedExtension::CRLDistributionPoints(points) = extension.parsed_extension() else { continue };
         for point in points.iter() {
             let Some(DistributionPointName::FullName(names)) = &point.distribution_point else { continue };
@@ -272,7 +282,7 @@ fn points_of(certificate: &Certificate<'_>) -> Vec<Vec<u8>> {
             }));
         }
     }
-    uris
+    Some(uris)
 }
 
 /// What the lists hold against a certificate.

@@ -172,10 +172,15 @@ fn a_list_for_a_part_covers_that_part() {
     let leaf = pki.intermediate.leaf_with(API, |params| {
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec!["http://a.test/1".to_owned()] }];
     });
-    let check = |list: Vec<u8>, expected| {
+    let check_leaf = |leaf: &crate::pki::Leaf, list: Vec<u8>, expected| {
         let lists = [list_of(&pki.root, &[]), list];
         assert_eq!(label(&trust(&pki.root, &lists, REFUSE_UNKNOWN), &leaf.chain, NOW), expected);
     };
+    let check = |list, expected| check_leaf(&leaf, list, expected);
+    // Of a leaf that names no point its issuer is taken to keep one list.
+    check_leaf(&pki.leaf, scoped(&pki.intermediate, "http://a.test/1", None), "accepted");
+    let issuers_only = scoped(&pki.intermediate, "http://a.test/1", Some(CrlScope::CaCertsOnly));
+    check_leaf(&pki.leaf, issuers_only, "revocation_unknown");
     check(scoped(&pki.intermediate, "http://a.test/1", None), "accepted");
     check(scoped(&pki.intermediate, "http://a.test/2", None), "revocation_unknown");
     check(scoped(&pki.intermediate, "http://a.test/1", Some(CrlScope::UserCertsOnly)), "accepted");
