@@ -4,6 +4,7 @@
 
 mod agent;
 mod hostile;
+mod limbo;
 mod messages;
 mod pki;
 mod rotation;
