@@ -8,5 +8,6 @@ mod limbo;
 mod messages;
 mod pki;
 mod rotation;
+mod svid_table;
 mod workload_api;
 mod world;
