@@ -4,10 +4,12 @@
 
 mod agent;
 mod hostile;
+mod layouts;
 mod limbo;
 mod messages;
 mod pki;
 mod rotation;
 mod svid_table;
+mod swaps;
 mod workload_api;
 mod world;
