@@ -86,13 +86,27 @@ impl Search<'_, '_> {
         if split.is_empty() {
             return self.ask_webpki(leaf, rest, self.issuers.bundle.for_webpki(), &[]);
         }
-        let mut anchors = self.issuers.bundle.for_webpki().to_vec();
+        // Whoever is not trusted may claim any constraints, and webpki would evaluate all of them on all names of the
+        // leaf: a stranger could buy a quarter of a million comparisons for one small message. So the way up comes first.
+        let mut failure = None;
+        let mut trusted = Vec::with_capacity(split.len());
         for index in &split {
+            match self.issuers.climb(*index, 0) {
+                Ok(_) => trusted.push(*index),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let mut anchors = self.issuers.bundle.for_webpki().to_vec();
+        for index in &trusted {
             anchors.push(self.as_anchor(*index, self.others(*index)).map_err(|error| self.explained(error))?);
         }
         let rest: Vec<_> =
             (1..).zip(rest).filter(|(index, _)| !split.contains(index)).map(|(_, der)| der.clone()).collect();
-        self.ask_webpki(leaf, &rest, &anchors, &split)
+        match (self.ask_webpki(leaf, &rest, &anchors, &trusted), failure) {
+            // Why there is no way up says more than that there is none.
+            (Err(PathError::UnknownIssuer { .. }), Some(failure)) => Err(failure),
+            (found, _) => found,
+        }
     }
 
     /// Lets webpki look for paths, and judges each that it finds. `split` are the certificates behind the last anchors.

@@ -731,6 +731,17 @@ fn a_chain_of_any_shape_has_its_verdict_soon() {
     check("900 constraints on 600 names", constrained.leaf_with(API, names(600)).chain, "chain_too_complex");
     check("900 constraints on one name", constrained.leaf(API).chain, "accepted");
 
+    // Whoever is not trusted may claim any constraints, and must not have them evaluated on that.
+    let claimed = Authority::root_with("claimed", |params| {
+        let uri = der(0x30, &der(0x86, b"elsewhere.test"));
+        let excluded = (0..900).flat_map(subtree).chain(uri).collect::<Vec<_>>();
+        let constraints = der(0x30, &der(0xa1, &excluded));
+        params.custom_extensions.push(extension(NAME_CONSTRAINTS, true, &constraints));
+    });
+    let mut leaf = claimed.leaf_with(API, names(600));
+    leaf.chain.push(claimed.der.clone());
+    check("900 claimed constraints on 600 names", leaf.chain, "unknown_issuer");
+
     let same_name: Vec<_> = (0..7).map(|_| Authority::root("mesh")).collect();
     let mut chain = vec![same_name[0].leaf(API).chain[0].clone()];
     chain.extend(same_name.iter().map(|authority| authority.der.clone()));
