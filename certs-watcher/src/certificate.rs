@@ -82,8 +82,8 @@ impl<'a> Certificate<'a> {
 
     /// What tells it from every other certificate.
     pub fn key(&self) -> CertificateKey {
-        // Not `issuer()`: that is shortened for the eye.
-        CertificateKey::of(&self.parsed.issuer().to_string(), &self.serial())
+        // Not `issuer()` and `serial()`: those are shortened for the eye.
+        CertificateKey::of(&self.parsed.issuer().to_string(), &hex(self.parsed.raw_serial()))
     }
 
     /// The whole SubjectPublicKeyInfo.
@@ -270,7 +270,7 @@ pub(crate) fn unix_time(time: ASN1Time) -> UnixTime {
 /// NIST SP 800-131A disallows RSA below 2048 bits; the CA/Browser Forum has since 2014.
 const MIN_RSA_BITS: usize = 2048;
 
-/// RFC 5280 4.1.2.2 allows 20 octets; a longer serial is refused later, and only has to be shown until then.
+/// RFC 5280 4.1.2.2 allows 20 octets, and nothing refuses a longer one: only what is shown of it is bounded.
 const MAX_SERIAL_BYTES: usize = 40;
 
 /// Longer than any name seen in a real issuer, short enough for a log line.

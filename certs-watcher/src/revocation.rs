@@ -118,7 +118,6 @@ impl Revocation {
         let x509 = link.certificate.x509();
         let own = self.lists.iter().filter(|crl| {
             crl.list.issuer() == der::only(x509.issuer().as_raw(), der::SEQUENCE).map_or(&[][..], |name| name.content)
-                && link.issuer_signs_lists
                 && Signed::parse(&crl.der).is_some_and(|signed| signed.is_by(link.issuer_key, algorithms))
         });
         let mut newest = None;
@@ -127,7 +126,8 @@ impl Revocation {
             if !matches!(crl.list.find_serial(x509.raw_serial()), Ok(None)) {
                 return Err(RevocationFault::Revoked { certificate: link.certificate.name(), list: crl.to_string() });
             }
-            if crl.scope.covers(link) {
+            // An issuer that may not sign lists (RFC 5280 6.3.3 f) is believed where it takes trust away, and only there.
+            if link.issuer_signs_lists && crl.scope.covers(link) {
                 newest = newest.max(Some(crl.next_update));
             }
         }

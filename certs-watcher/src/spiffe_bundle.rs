@@ -48,10 +48,13 @@ impl SpiffeBundle {
     }
 }
 
-/// A key of a type or use that is not known is passed over, as the standard asks.
+/// A key of a type or use that is not known is passed over, as the standard asks, and so is one without a certificate
+/// (X509-SVID 6.2).
 fn is_x509(key: &Value) -> bool {
     let text = |name| key.get(name).and_then(Value::as_str);
-    text("use") == Some("x509-svid") && matches!(text("kty"), Some("EC" | "RSA" | "OKP"))
+    text("use") == Some("x509-svid")
+        && matches!(text("kty"), Some("EC" | "RSA" | "OKP"))
+        && key.get("x5c").is_some_and(|chain| !chain.is_null())
 }
 
 fn anchor(key: &Value) -> Option<CertificateDer<'static>> {
@@ -73,7 +76,7 @@ pub enum SpiffeBundleError {
     /// The `keys` array is absent; an empty one is allowed and trusts nothing.
     #[error("the SPIFFE bundle has no `keys` array")]
     NoKeys,
-    /// An `x509-svid` key has no readable `x5c`.
+    /// The `x5c` of an `x509-svid` key cannot be read.
     #[error("`keys[{index}].x5c[0]` of the SPIFFE bundle is no base64 certificate")]
     BadKey {
         /// The position of the key.

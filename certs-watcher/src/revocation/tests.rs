@@ -114,7 +114,7 @@ fn a_list_counts_only_under_the_signature_of_the_issuer() {
     let forged = list_of(&stranger, &[]);
     let lists = [forged, list_of(&pki.intermediate, &[])];
     assert_eq!(label(&trust(&pki.root, &lists, REFUSE_UNKNOWN), &pki.leaf.chain, NOW), "revocation_unknown");
-    // An issuer that may not sign lists has none.
+    // The list of an issuer that may not sign lists covers nothing, and what it names is refused all the same.
     let root = Authority::root_with("root", |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
     let leaf = root.leaf(API);
     let mut signing = Authority::root_with("root", |_| {});
@@ -122,8 +122,12 @@ fn a_list_counts_only_under_the_signature_of_the_issuer() {
         crate::pki::ca_params("root"),
         rcgen::KeyPair::from_pem(&root.issuer.key().serialize_pem()).unwrap(),
     );
-    let listed = list_of(&signing, &[&leaf.chain[0]]);
-    assert_eq!(label(&trust(&root, &[listed], REFUSE_UNKNOWN), &leaf.chain, NOW), "revocation_unknown");
+    let check = |revoked: &[&[u8]], policy, expected| {
+        assert_eq!(label(&trust(&root, &[list_of(&signing, revoked)], policy), &leaf.chain, NOW), expected);
+    };
+    check(&[], REFUSE_UNKNOWN, "revocation_unknown");
+    check(&[], RevocationPolicy::default(), "accepted");
+    check(&[&leaf.chain[0]], RevocationPolicy::default(), "revoked");
 }
 
 #[test]

@@ -22,6 +22,8 @@ fn x509_keys_are_taken_and_others_passed_over() {
             {{"use": "jwt-svid", "kty": "EC", "kid": "1"}},
             {{"use": "x509-svid", "kty": "future", "x5c": 7}},
             {{"kty": "EC"}},
+            {{"use": "x509-svid", "kty": "EC"}},
+            {{"use": "x509-svid", "kty": "EC", "x5c": null}},
             "not even an object",
             {{"use": "x509-svid", "kty": "RSA", "x5c": ["{y}"]}}
         ]}}"#
@@ -51,7 +53,7 @@ fn what_is_broken_is_refused() {
     refused("{", "not_json");
     refused(r#"{"keys": []} {"keys": []}"#, "not_json");
     refused(&format!("{}{}", r#"{"a":"#.repeat(500), "}".repeat(500)), "not_json");
-    for x5c in ["", r#", "x5c": []"#, r#", "x5c": [7]"#, r#", "x5c": ["%%"]"#, r#", "x5c": "MII""#] {
+    for x5c in [r#", "x5c": []"#, r#", "x5c": [7]"#, r#", "x5c": ["%%"]"#, r#", "x5c": "MII""#] {
         refused(&format!(r#"{{"keys": [{{"use": "x509-svid", "kty": "EC"{x5c}}}]}}"#), "bad_key");
     }
     refused(r#"{"keys": [], "spiffe_sequence": -1}"#, "bad_number");
