@@ -138,11 +138,6 @@ impl Intake {
         self.failure.as_ref().filter(|failure| failure.reported).map(|failure| &failure.fault)
     }
 
-    /// Whether there are good files in use.
-    pub(crate) fn has_good(&self) -> bool {
-        self.accepted.is_some()
-    }
-
     /// How long to wait before the files are looked at again without being told.
     pub(crate) fn next_look(&self, at: Instant, pace: &Pace) -> Duration {
         let settled = self.moving.map(|(_, since)| (since + pace.settle).saturating_duration_since(at));

@@ -58,11 +58,15 @@ pub mod material;
 pub mod verifier;
 
 // What is published.
+pub mod change;
 pub mod snapshot;
 
 // The loop that keeps it current.
 mod intake;
 mod sources;
+
+mod feed;
+mod feeds;
 
 mod problems;
 
@@ -73,6 +77,7 @@ mod watch;
 
 pub use bundle::{Anchor, Bundle, TrustError};
 pub use certificate::{Certificate, CertificateName, Fingerprint};
+pub use change::{AnchorName, Change, ListName};
 pub use clock::{Clock, Timestamp, system_clock};
 pub use deny_list::{CertificateKey, DenyList};
 pub use explain::explain;

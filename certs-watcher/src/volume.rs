@@ -55,8 +55,9 @@ pub struct BundleFiles {
 /// If the directory or one of the files is missing, empty, too large or unreadable.
 pub fn read_identity(directory: &Path) -> Result<IdentityFiles, VolumeError> {
     consistently(directory, |resolved, layout| {
-        let certificate = read_file(&resolved.join(CERTIFICATE), &directory.join(CERTIFICATE))?;
-        let key = read_file(&resolved.join(KEY), &directory.join(KEY))?;
+        let file = |name| read_file(&resolved.join(name), &directory.join(name), OBJECT_BYTES);
+        let certificate = file(CERTIFICATE)?;
+        let key = file(KEY)?;
         let digest = Digest::of([(Path::new(CERTIFICATE), &certificate), (Path::new(KEY), &key)]);
         Ok(IdentityFiles { certificate, key, layout, digest })
     })
@@ -68,14 +69,45 @@ pub fn read_identity(directory: &Path) -> Result<IdentityFiles, VolumeError> {
 /// # Errors
 /// If it is missing, empty, too large or unreadable.
 pub fn read_bundle(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_files(path, &ANCHORS)
+}
+
+/// Reads revocation lists: a file, or a directory of `.crl`, `.pem` and `.der` files. Either may lie in a kubelet volume.
+///
+/// # Errors
+/// If it is missing, empty, too large or unreadable.
+pub fn read_lists(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_files(path, &LISTS)
+}
+
+/// Reads one file of at most 1 MiB, which may lie in a kubelet volume.
+///
+/// # Errors
+/// If it is missing, empty, too large or unreadable, or a directory.
+pub fn read_single(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_one(path, OBJECT_BYTES)
+}
+
+/// Where the `..data` link of the volume around `path` leads, if there is one. Two reads between which this did not
+/// change are of one generation.
+pub(crate) fn generation_of(path: &Path) -> Option<PathBuf> {
+    let own = fs::read_link(path.join(DATA_LINK));
+    own.ok().or_else(|| fs::read_link(directory_of(path)?.join(DATA_LINK)).ok())
+}
+
+fn read_files(path: &Path, bounds: &Bounds) -> Result<BundleFiles, VolumeError> {
     if path.is_dir() {
-        return consistently(path, |resolved, layout| bundle(read_directory(resolved, path)?, layout));
+        return consistently(path, |resolved, layout| Ok(bundle(read_directory(resolved, path, bounds)?, layout)));
     }
+    read_one(path, bounds.file_bytes)
+}
+
+fn read_one(path: &Path, limit: u64) -> Result<BundleFiles, VolumeError> {
     let (Some(directory), Some(name)) = (directory_of(path), path.file_name()) else {
         return Err(VolumeError::Missing { path: path.to_owned() });
     };
     consistently(directory, |resolved, layout| {
-        bundle(vec![(path.to_owned(), read_file(&resolved.join(name), path)?)], layout)
+        Ok(bundle(vec![(path.to_owned(), read_file(&resolved.join(name), path, limit)?)], layout))
     })
 }
 
@@ -84,9 +116,9 @@ pub fn directory_of(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-fn bundle(files: Vec<(PathBuf, Vec<u8>)>, layout: Layout) -> Result<BundleFiles, VolumeError> {
+fn bundle(files: Vec<(PathBuf, Vec<u8>)>, layout: Layout) -> BundleFiles {
     let digest = Digest::of(files.iter().map(|(path, bytes)| (path.as_path(), bytes)));
-    Ok(BundleFiles { files, layout, digest })
+    BundleFiles { files, layout, digest }
 }
 
 /// Runs `read` on the directory that `..data` leads to, again if the volume was swapped under it.
@@ -94,7 +126,12 @@ fn consistently<T>(directory: &Path, read: impl Fn(&Path, Layout) -> Result<T, V
     let link = directory.join(DATA_LINK);
     for _ in 0..MAX_ATTEMPTS {
         let Ok(target) = fs::read_link(&link) else {
-            return read(directory, Layout::Plain);
+            let result = read(directory, Layout::Plain);
+            // A volume that was made under the read may have been swapped once more, too.
+            if fs::read_link(&link).is_err() {
+                return result;
+            }
+            continue;
         };
         let result = read(&directory.join(&target), Layout::Swapped);
         // The kubelet never uses a name twice, but tools that imitate it do: a read that saw a swap proves nothing,
@@ -106,47 +143,50 @@ fn consistently<T>(directory: &Path, read: impl Fn(&Path, Layout) -> Result<T, V
     Err(VolumeError::Restless { path: directory.to_owned() })
 }
 
-fn read_directory(resolved: &Path, shown: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, VolumeError> {
+fn read_directory(resolved: &Path, shown: &Path, bounds: &Bounds) -> Result<Vec<(PathBuf, Vec<u8>)>, VolumeError> {
     let unreadable = |source| VolumeError::from_io(shown, source);
     let mut names = Vec::new();
     for entry in fs::read_dir(resolved).map_err(unreadable)? {
         let name = PathBuf::from(entry.map_err(unreadable)?.file_name());
         let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
         let wanted =
-            name.extension().is_some_and(|extension| BUNDLE_EXTENSIONS.iter().any(|known| extension == *known));
+            name.extension().is_some_and(|extension| bounds.extensions.iter().any(|known| extension == *known));
         if hidden || !wanted || !resolved.join(&name).is_file() {
             continue;
         }
-        if names.len() == MAX_BUNDLE_FILES {
+        if names.len() == MAX_FILES {
             return Err(VolumeError::TooManyFiles { path: shown.to_owned() });
         }
         names.push(name);
     }
     if names.is_empty() {
-        return Err(VolumeError::NoBundleFile { path: shown.to_owned() });
+        return Err(VolumeError::NoBundleFile { path: shown.to_owned(), wanted: bounds.extensions.join(" or .") });
     }
     names.sort();
-    names
-        .into_iter()
-        .map(|name| {
-            let visible = shown.join(&name);
-            let bytes = read_file(&resolved.join(&name), &visible)?;
-            Ok((visible, bytes))
-        })
-        .collect()
+    let mut files = Vec::with_capacity(names.len());
+    let mut left = bounds.directory_bytes;
+    for name in names {
+        let visible = shown.join(&name);
+        let bytes = read_file(&resolved.join(&name), &visible, bounds.file_bytes)?;
+        left = left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| VolumeError::TooLarge { path: shown.to_owned(), limit: bounds.directory_bytes })?;
+        files.push((visible, bytes));
+    }
+    Ok(files)
 }
 
 /// Reads a whole regular file; `shown` is the path that messages name.
-fn read_file(path: &Path, shown: &Path) -> Result<Vec<u8>, VolumeError> {
+fn read_file(path: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>, VolumeError> {
     let unreadable = |source| VolumeError::from_io(shown, source);
     // Asked before opening: to open a FIFO would wait for a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(VolumeError::NotAFile { path: shown.to_owned() });
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(VolumeError::TooLarge { path: shown.to_owned() });
+    File::open(path).map_err(unreadable)?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(VolumeError::TooLarge { path: shown.to_owned(), limit });
     }
     if bytes.is_empty() {
         return Err(VolumeError::Empty { path: shown.to_owned() });
@@ -185,11 +225,13 @@ pub enum VolumeError {
         /// The file.
         path: PathBuf,
     },
-    /// The directory has no file that could be a bundle.
-    #[error("`{}` holds no .pem, .crt, .cer or .json file", path.display())]
+    /// The directory has no file of the kind that is looked for.
+    #[error("`{}` holds no file that ends in .{wanted}", path.display())]
     NoBundleFile {
         /// The directory.
         path: PathBuf,
+        /// The endings that count.
+        wanted: String,
     },
     /// A directory, FIFO, socket or device stands where a file should.
     #[error("`{}` is not a regular file", path.display())]
@@ -197,14 +239,16 @@ pub enum VolumeError {
         /// What stands there.
         path: PathBuf,
     },
-    /// The file is larger than any Secret or ConfigMap can be.
-    #[error("`{}` is larger than {MAX_FILE_BYTES} bytes", path.display())]
+    /// The file, or all files of the directory together, are larger than anything of their kind.
+    #[error("`{}` is larger than {limit} bytes", path.display())]
     TooLarge {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
+        /// How much is read at most.
+        limit: u64,
     },
-    /// The directory holds more files than a bundle can have.
-    #[error("`{}` holds more than {MAX_BUNDLE_FILES} bundle files", path.display())]
+    /// The directory holds more files than anybody keeps there.
+    #[error("`{}` holds more than {MAX_FILES} such files", path.display())]
     TooManyFiles {
         /// The directory.
         path: PathBuf,
@@ -256,14 +300,27 @@ const KEY: &str = "tls.key";
 /// The link that the kubelet renames into place.
 const DATA_LINK: &str = "..data";
 
-/// What a file of trust anchors is called.
-const BUNDLE_EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "json"];
+/// Which files of a directory are read, and how much of them.
+struct Bounds {
+    extensions: &'static [&'static str],
+    file_bytes: u64,
+    directory_bytes: u64,
+}
 
-/// A Kubernetes object holds at most 1 MiB; the public web's roots take a quarter of that.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Trust anchors. The public web's roots take a quarter of a MiB.
+const ANCHORS: Bounds =
+    Bounds { extensions: &["pem", "crt", "cer", "json"], file_bytes: OBJECT_BYTES, directory_bytes: 16 * MIB };
 
-/// One file for each root or team is plenty; the bound keeps a wrong path (`/usr/bin`) from being slurped.
-const MAX_BUNDLE_FILES: usize = 64;
+/// Revocation lists. On a machine without Kubernetes one may be larger than a ConfigMap: 8 MiB is some 200,000 entries.
+const LISTS: Bounds = Bounds { extensions: &["crl", "pem", "der"], file_bytes: 8 * MIB, directory_bytes: 32 * MIB };
+
+const MIB: u64 = 1024 * 1024;
+
+/// A Kubernetes object holds at most 1 MiB.
+const OBJECT_BYTES: u64 = MIB;
+
+/// One file for each root, issuer or team is plenty; the bound keeps a wrong path (`/usr/bin`) from being slurped.
+const MAX_FILES: usize = 64;
 
 /// Two swaps within one read already need a kubelet in a tight loop.
 const MAX_ATTEMPTS: usize = 16;

@@ -246,10 +246,10 @@ fn counting(metrics: Arc<Metrics>) -> portcullis_certs_watcher::snapshot::Observ
             "identity" => Reloaded::Identity,
             _ => Reloaded::Trust,
         };
-        match event.outcome {
-            Outcome::Published { generation } => {
+        match &event.outcome {
+            Outcome::Published { generation, .. } => {
                 metrics.reloaded(kind, "success");
-                metrics.generation(kind, generation);
+                metrics.generation(kind, *generation);
             }
             Outcome::Refused { label } => metrics.reloaded(kind, label),
         }

@@ -1,6 +1,7 @@
 //! Passes made by hand at chosen times: no notification, no waiting.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, Prod, at as instant, prod, set_validity};
+use crate::role::Role;
 use crate::snapshot::{NotReady, Severity};
 use crate::sources::TrustSource;
+use crate::verify_peer;
+
+mod deny_list;
+mod events;
+mod revocation;
 
 /// A workload's directories, the supply over them, and the time.
 struct World {
@@ -75,11 +82,28 @@ impl World {
     /// What happened since the last call, as `identity 2` or `trust missing`.
     fn told(&self) -> Vec<String> {
         let events: Vec<_> = self.events.lock().unwrap().drain(..).collect();
-        let text = |event: &Event| match event.outcome {
-            Outcome::Published { generation } => format!("{} {generation}", event.subject.kind()),
+        let text = |event: &Event| match &event.outcome {
+            Outcome::Published { generation, .. } => format!("{} {generation}", event.subject.kind()),
             Outcome::Refused { label } => format!("{} {label}", event.subject.kind()),
         };
         events.iter().map(text).collect()
+    }
+
+    /// What was published since the last call.
+    fn changes(&self) -> Vec<Change> {
+        let events: Vec<_> = self.events.lock().unwrap().drain(..).collect();
+        let change = |event: Event| match event.outcome {
+            Outcome::Published { change, .. } => Some(change),
+            Outcome::Refused { .. } => None,
+        };
+        events.into_iter().filter_map(change).collect()
+    }
+
+    /// How a peer that comes with this chain would fare.
+    fn verdict(&self, leaf: &Leaf) -> &'static str {
+        let now = instant(self.clock.load(Ordering::SeqCst));
+        let trust = &self.credentials.snapshot().trust;
+        verify_peer(trust, Role::Client, &leaf.chain, now).map_or_else(|error| error.label(), |_| "accepted")
     }
 
     fn serial(&self) -> String {
@@ -97,6 +121,16 @@ fn write_identity(directory: &Path, leaf: &Leaf) {
 fn write_all(directory: &Path, pki: &Prod) {
     fs::write(directory.join("trust.pem"), pki.root.pem()).unwrap();
     write_identity(directory, &pki.leaf);
+}
+
+/// Swaps files into a volume as the kubelet does.
+fn publish(volume: &Path, name: &str, files: &[(&str, &str)]) {
+    fs::create_dir_all(volume.join(name)).unwrap();
+    for (file, text) in files {
+        fs::write(volume.join(name).join(file), text).unwrap();
+    }
+    symlink(name, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
 }
 
 fn numbered(authority: &Authority, serial: u64) -> Leaf {
@@ -330,6 +364,34 @@ fn a_leaf_that_comes_before_its_root_is_kept_aside_until_the_root_comes() {
     assert_eq!(world.serial(), "02");
     assert!(world.labels().is_empty());
     assert_eq!(world.told(), ["identity unknown_issuer", "trust 2", "identity 2"]);
+}
+
+#[test]
+fn a_leaf_that_waits_for_its_root_is_published_in_the_pass_that_brings_the_root() {
+    let pki = prod();
+    let new = Authority::root("new root");
+    let mut world = World::start_with(
+        |directory| {
+            let (chain, key) = (pki.leaf.chain_pem(), pki.leaf.key_pem());
+            publish(&directory.join("identity"), "..1", &[("tls.crt", &chain), ("tls.key", &key)]);
+            publish(&directory.join("trust"), "..1", &[("prod.pem", &pki.root.pem())]);
+        },
+        |sources| sources.trust[0].bundle = sources.identity.with_file_name("trust").join("prod.pem"),
+    );
+    world.told();
+    let renewed = numbered(&new.intermediate("prod"), 2);
+    publish(&world.path("identity"), "..2", &[("tls.crt", &renewed.chain_pem()), ("tls.key", &renewed.key_pem())]);
+    let snapshot = world.pass(0);
+    assert_eq!(world.labels(), ["unknown_issuer"], "told at once, since a swapped volume is never half-written");
+    assert!(snapshot.problems[0].message.contains("kept aside"), "{:?}", snapshot.problems);
+    assert_eq!((snapshot.identity_generation, snapshot.problems[0].severity), (1, Severity::Warning));
+
+    let bundle = [pki.root.pem(), new.pem()].concat();
+    publish(&world.path("trust"), "..2", &[("prod.pem", &bundle)]);
+    let snapshot = world.pass(0);
+    assert_eq!((snapshot.identity_generation, snapshot.trust_generation), (2, 2));
+    assert_eq!(world.serial(), "02");
+    assert!(world.labels().is_empty());
 }
 
 #[test]

@@ -131,3 +131,54 @@ fn a_bundle_is_a_file_or_a_directory_in_either_layout() {
     }
     assert_eq!(label(&at.path().join("many")), "too_large");
 }
+
+#[test]
+fn revocation_lists_may_be_larger_than_an_object_and_are_bounded_in_all() {
+    const MIB: usize = 1024 * 1024;
+    let at = tempdir().unwrap();
+    let lists = at.path().join("lists");
+    for name in ["b.der", "a.crl", "c.pem", "tls.crt", "README", ".d.crl"] {
+        write(&lists.join(name), name);
+    }
+    let names = |path: &Path| -> Vec<_> {
+        let files = read_lists(path).unwrap().files;
+        files.into_iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&lists), ["a.crl", "b.der", "c.pem"]);
+    assert_eq!(names(&lists.join("README")), ["README"], "a file counts whatever it is called");
+
+    let label = |path: &Path| read_lists(path).map_or_else(|error| error.label(), |_| "loaded");
+    let large = "x".repeat(8 * MIB);
+    write(&lists.join("a.crl"), &large);
+    assert_eq!(label(&lists), "loaded");
+    write(&lists.join("a.crl"), &format!("{large}x"));
+    assert_eq!(label(&lists), "too_large");
+    for number in 0..5 {
+        write(&at.path().join(format!("many/{number}.crl")), &large[..if number < 4 { 8 * MIB } else { 1 }]);
+    }
+    assert_eq!(label(&at.path().join("many")), "too_large");
+    fs::remove_file(at.path().join("many/4.crl")).unwrap();
+    assert_eq!(label(&at.path().join("many")), "loaded");
+}
+
+#[test]
+fn a_single_file_is_no_directory() {
+    let at = tempdir().unwrap();
+    kubelet(at.path(), "..1", &[("deny.yaml", "d1")]);
+    let path = at.path().join("deny.yaml");
+    assert_eq!(read_single(&path).unwrap().files, [(path, b"d1".to_vec())]);
+    assert_eq!(read_single(at.path()).unwrap_err().label(), "not_a_file");
+}
+
+#[test]
+fn the_generation_of_a_volume_is_seen_from_itself_and_from_its_files() {
+    let at = tempdir().unwrap();
+    let volume = at.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    assert_eq!(generation_of(&volume), None);
+    kubelet(&volume, "..1", &[("ca.crt", "c1")]);
+    let first = Some(PathBuf::from("..1"));
+    assert_eq!((generation_of(&volume), generation_of(&volume.join("ca.crt"))), (first.clone(), first));
+    kubelet(&volume, "..2", &[("ca.crt", "c2")]);
+    assert_eq!(generation_of(&volume.join("ca.crt")), Some(PathBuf::from("..2")));
+}

@@ -6,6 +6,7 @@ mod agent;
 mod hostile;
 mod messages;
 mod pki;
+mod revocation;
 mod rotation;
 mod workload_api;
 mod world;

@@ -1,0 +1,137 @@
+//! One thing that is fed from outside: what of it is in use, and what came of the last look at its source.
+//!
+//! The same for our identity, each bundle, each set of revocation lists and the deny list: new content is waited out
+//! where it may be half-written, proven, and only then put in use; what fails leaves the last good one in its place.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::explain::explain;
+use crate::intake::{Complaint, Fault, Intake, Pace, Step};
+use crate::snapshot::{Event, Outcome, Subject};
+use crate::volume::{Digest, Layout};
+
+/// One thing that is fed.
+#[derive(Debug)]
+pub(crate) struct Feed<T> {
+    subject: Subject,
+    intake: Intake,
+    good: Option<Arc<T>>,
+}
+
+/// When somebody looks, and how patient they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<'a> {
+    pub(crate) at: Instant,
+    pub(crate) pace: &'a Pace,
+}
+
+/// What a source held.
+pub(crate) struct Found<C> {
+    pub(crate) content: C,
+    /// Tells it from any other content of the same source.
+    pub(crate) digest: Digest,
+    pub(crate) layout: Layout,
+}
+
+/// Why a source gave nothing, or nothing that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) label: &'static str,
+    pub(crate) message: String,
+}
+
+/// What came of a look.
+pub(crate) enum Taken<T> {
+    /// All is as it was.
+    Nothing,
+    /// Something else is in use from here on.
+    Replaced { before: Option<Arc<T>>, now: Arc<T> },
+    /// A failure that is told for the first time.
+    Refused(Event),
+}
+
+impl<T> Feed<T> {
+    pub(crate) fn new(subject: Subject) -> Self {
+        Self { subject, intake: Intake::default(), good: None }
+    }
+
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// What is in use.
+    pub(crate) fn good(&self) -> Option<&Arc<T>> {
+        self.good.as_ref()
+    }
+
+    /// The failure that lasts, if there is one.
+    pub(crate) fn lasting_fault(&self) -> Option<&Fault> {
+        self.intake.lasting_fault()
+    }
+
+    /// Takes what was found, if it is new and stands still and `prove` agrees.
+    pub(crate) fn take<C>(
+        &mut self,
+        found: Result<Found<C>, Refusal>,
+        look: Look<'_>,
+        prove: impl FnOnce(C) -> Result<T, Refusal>,
+    ) -> Taken<T> {
+        let found = match found {
+            Ok(found) => found,
+            // What cannot be read has no layout either: it may just be about to be replaced.
+            Err(refusal) => return self.refuse(refusal, None, Layout::Plain, look),
+        };
+        let (digest, layout) = (found.digest, found.layout);
+        match self.intake.consider(digest, layout, look.at, look.pace) {
+            Step::Keep => {
+                self.intake.accept(digest);
+                Taken::Nothing
+            }
+            Step::Wait => Taken::Nothing,
+            Step::Prove => match prove(found.content) {
+                Ok(proven) => {
+                    self.intake.accept(digest);
+                    let now = Arc::new(proven);
+                    Taken::Replaced { before: self.good.replace(now.clone()), now }
+                }
+                Err(refusal) => self.refuse(refusal, Some(digest), layout, look),
+            },
+        }
+    }
+
+    /// How long to wait before the source is looked at again without being told.
+    pub(crate) fn next_look(&self, look: Look<'_>) -> Duration {
+        self.intake.next_look(look.at, look.pace)
+    }
+
+    /// Notes a failure. It becomes an event the first time that it is certain; repetitions are only counted.
+    fn refuse(&mut self, refusal: Refusal, digest: Option<Digest>, layout: Layout, look: Look<'_>) -> Taken<T> {
+        let Refusal { label, message } = refusal;
+        match self.intake.fail(Fault { label, message: message.clone(), digest, layout }, look.at, look.pace) {
+            Complaint::Withhold => Taken::Nothing,
+            Complaint::Report => {
+                Taken::Refused(Event { subject: self.subject.clone(), outcome: Outcome::Refused { label } })
+            }
+            Complaint::Repeat(count) => {
+                debug!(subject = %self.subject, label, count, reason = message, "still refused");
+                Taken::Nothing
+            }
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(label: &'static str, error: &dyn Error) -> Self {
+        Self { label, message: explain(error) }
+    }
+
+    /// Puts where it happened before the words.
+    pub(crate) fn at(self, place: &std::path::Path) -> Self {
+        Self { message: format!("`{}`: {}", place.display(), self.message), ..self }
+    }
+}
