@@ -4,6 +4,7 @@
 //! where it may be half-written, proven, and only then put in use; what fails leaves the last good one in its place.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::explain::explain;
-use crate::intake::{Complaint, Fault, Intake, Pace, Step};
+use crate::intake::{Complaint, Fault, Intake, Pace, Standing, Step};
 use crate::snapshot::{Event, Outcome, Subject};
 use crate::volume::{Digest, Layout};
 
@@ -30,6 +31,9 @@ pub(crate) struct Look<'a> {
     pub(crate) pace: &'a Pace,
 }
 
+/// What came of reading a source; none if it has not spoken yet, which is no fault of anybody.
+pub(crate) type Read<C> = Option<Result<Found<C>, Refusal>>;
+
 /// What a source held.
 pub(crate) struct Found<C> {
     pub(crate) content: C,
@@ -43,6 +47,7 @@ pub(crate) struct Found<C> {
 pub(crate) struct Refusal {
     pub(crate) label: &'static str,
     pub(crate) message: String,
+    pub(crate) standing: Standing,
 }
 
 /// What came of a look.
@@ -74,17 +79,24 @@ impl<T> Feed<T> {
         self.intake.lasting_fault()
     }
 
-    /// Takes what was found, if it is new and stands still and `prove` agrees.
+    /// Takes what was read, if it is new and stands still and `prove` agrees.
     pub(crate) fn take<C>(
         &mut self,
-        found: Result<Found<C>, Refusal>,
+        read: Read<C>,
         look: Look<'_>,
         prove: impl FnOnce(C) -> Result<T, Refusal>,
     ) -> Taken<T> {
+        let Some(found) = read else { return Taken::Nothing };
         let found = match found {
             Ok(found) => found,
-            // What cannot be read has no layout either: it may just be about to be replaced.
-            Err(refusal) => return self.refuse(refusal, None, Layout::Plain, look),
+            // What is taken back is so at once. What cannot be read may just be about to be replaced.
+            Err(refusal) => {
+                let layout = match refusal.standing {
+                    Standing::Stays => Layout::Plain,
+                    Standing::Withdrawn => Layout::Swapped,
+                };
+                return self.refuse(refusal, None, layout, look);
+            }
         };
         let (digest, layout) = (found.digest, found.layout);
         match self.intake.consider(digest, layout, look.at, look.pace) {
@@ -111,8 +123,9 @@ impl<T> Feed<T> {
 
     /// Notes a failure. It becomes an event the first time that it is certain; repetitions are only counted.
     fn refuse(&mut self, refusal: Refusal, digest: Option<Digest>, layout: Layout, look: Look<'_>) -> Taken<T> {
-        let Refusal { label, message } = refusal;
-        match self.intake.fail(Fault { label, message: message.clone(), digest, layout }, look.at, look.pace) {
+        let Refusal { label, message, standing } = refusal;
+        let fault = Fault { label, message: message.clone(), digest, layout, standing };
+        match self.intake.fail(fault, look.at, look.pace) {
             Complaint::Withhold => Taken::Nothing,
             Complaint::Report => {
                 Taken::Refused(Event { subject: self.subject.clone(), outcome: Outcome::Refused { label } })
@@ -127,11 +140,11 @@ impl<T> Feed<T> {
 
 impl Refusal {
     pub(crate) fn new(label: &'static str, error: &dyn Error) -> Self {
-        Self { label, message: explain(error) }
+        Self { label, message: explain(error), standing: Standing::Stays }
     }
 
     /// Puts where it happened before the words.
-    pub(crate) fn at(self, place: &std::path::Path) -> Self {
-        Self { message: format!("`{}`: {}", place.display(), self.message), ..self }
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Feeds {
 pub(crate) struct Domain {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) bundle: Feed<Bundle>,
-    /// None if no revocation lists are configured.
+    /// None if there is no source that could hold revocation lists.
     pub(crate) revocation: Option<Feed<Revocation>>,
     /// The highest `spiffe_sequence` that was ever in use.
     pub(crate) highest_sequence: Option<u64>,
@@ -84,7 +84,8 @@ impl Domain {
         Self {
             trust_domain: source.trust_domain.clone(),
             bundle: Feed::new(Subject::Trust(source.trust_domain.clone())),
-            revocation: source.crl.as_ref().map(|_| Feed::new(Subject::Revocation(source.trust_domain.clone()))),
+            revocation: (source.crl.is_some() || source.bundle.endpoint().is_some())
+                .then(|| Feed::new(Subject::Revocation(source.trust_domain.clone()))),
             highest_sequence: None,
         }
     }

@@ -54,6 +54,17 @@ pub(crate) struct Fault {
     pub(crate) digest: Option<Digest>,
     /// Whether the files may have been caught half-written.
     pub(crate) layout: Layout,
+    /// What becomes of what is in use.
+    pub(crate) standing: Standing,
+}
+
+/// What a fault says about what is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is as good as before.
+    Stays,
+    /// Its source has taken it back.
+    Withdrawn,
 }
 
 #[derive(Debug)]

@@ -66,6 +66,8 @@ mod intake;
 mod sources;
 
 mod feed;
+
+mod agents;
 mod feeds;
 
 mod problems;
@@ -91,7 +93,7 @@ pub use peer_error::PeerError;
 pub use revocation::{Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus};
 pub use role::Role;
 pub use snapshot::{Credentials, Event, NotReady, Observer, Outcome, Problem, Revision, Severity, Snapshot, Subject};
-pub use sources::{DenyListSource, Sources, TrustSource};
+pub use sources::{BundleSource, DenyListSource, IdentitySource, Sources, TrustSource};
 pub use trust::Trust;
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
 pub use verify::verify_peer;

@@ -9,52 +9,55 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use tracing::{error, info, warn};
 
+use crate::agents::Agents;
 use crate::bundle::Bundle;
 use crate::clock::Timestamp;
 use crate::explain::explain;
-use crate::feed::Feed;
+use crate::feed::{Feed, Look};
 use crate::feeds::{Domain, Feeds};
+use crate::intake::Standing;
 use crate::material::Material;
 use crate::revocation::{Crl, Revocation, StaleList};
 use crate::snapshot::{Problem, Severity, Subject};
-use crate::sources::{Sources, TrustSource};
+use crate::sources::{BundleSource, IdentitySource, Sources, TrustSource};
 use crate::trust::Trust;
+use crate::workload_api::Endpoint;
 
 /// The state that is judged.
 pub(crate) struct View<'a> {
     pub(crate) sources: &'a Sources,
+    pub(crate) agents: &'a Agents,
     pub(crate) feeds: &'a Feeds,
     pub(crate) trust: &'a Trust,
+    pub(crate) look: Look<'a>,
     pub(crate) now: UnixTime,
 }
 
 /// Every problem, identity first. `since` is the time of the view: see [`keep_known`].
 pub(crate) fn list(view: &View<'_>) -> Vec<Problem> {
     let mut found = Found { problems: Vec::new(), now: view.now };
-    found.refused_files(&view.feeds.identity);
+    found.refused(&view.feeds.identity);
+    if let Some(endpoint) = view.sources.identity.endpoint() {
+        found.of_agent(&view.feeds.identity, endpoint, view);
+    }
     if let Some(material) = view.feeds.identity.good() {
         found.of_material(material, view);
     }
     for (source, domain) in view.sources.trust.iter().zip(&view.feeds.domains) {
-        found.refused_files(&domain.bundle);
-        if is_identity_secret(source, &view.sources.identity) {
-            found.add(domain.bundle.subject(), Severity::Warning, "bundle_is_identity_secret", format!(
-                "`{}` is the ca.crt of the identity's own Secret: it is a guess of the issuer, changes only when the leaf is renewed, and never holds the old and the new root together, so a change of root will break calls; publish a bundle of its own, for instance with trust-manager",
-                source.bundle.display()
-            ));
-        }
+        found.refused(&domain.bundle);
+        found.of_source(source, domain, view);
         if let Some(bundle) = domain.bundle.good() {
             found.of_bundle(domain, bundle);
         }
         if let Some(feed) = &domain.revocation {
-            found.refused_files(feed);
+            found.refused(feed);
             if let Some(revocation) = feed.good() {
                 found.of_lists(feed.subject(), revocation);
             }
         }
     }
     if let Some(deny_list) = &view.feeds.deny_list {
-        found.refused_files(deny_list);
+        found.refused(deny_list);
     }
     found.problems
 }
@@ -105,15 +108,53 @@ impl Found {
         }
     }
 
-    fn refused_files<T>(&mut self, feed: &Feed<T>) {
+    fn refused<T>(&mut self, feed: &Feed<T>) {
         let Some(fault) = feed.lasting_fault() else { return };
         let subject = feed.subject();
-        let (severity, consequence) = if feed.good().is_some() {
-            (Severity::Warning, "the last good one stays in use")
-        } else {
-            (Severity::Alarm, "there is none to go on with, so traffic is refused")
+        let (severity, consequence) = match (feed.good(), fault.standing) {
+            (Some(_), Standing::Stays) => (Severity::Warning, "the last good one stays in use"),
+            (Some(_), Standing::Withdrawn) => {
+                (Severity::Alarm, "the last good one is presented until it ends, and then traffic is refused")
+            }
+            (None, _) => (Severity::Alarm, "there is none to go on with, so traffic is refused"),
         };
         self.add(subject, severity, fault.label, format!("{}; {consequence}", fault.message));
+    }
+
+    /// What is wrong with the API itself, where nothing worse was told of what comes from it.
+    fn of_agent<T>(&mut self, feed: &Feed<T>, endpoint: &Endpoint, view: &View<'_>) {
+        let Some(problem) = view.agents.lasting_problem(endpoint, view.look) else { return };
+        if feed.lasting_fault().is_some() {
+            return;
+        }
+        let message = format!("`{endpoint}`: {}; what it delivered last stays in use", explain(problem));
+        self.add(feed.subject(), Severity::Warning, problem.label(), message);
+        // Each attempt may end in other words.
+        self.known_by(String::new());
+    }
+
+    fn of_source(&mut self, source: &TrustSource, domain: &Domain, view: &View<'_>) {
+        let subject = domain.bundle.subject();
+        match &source.bundle {
+            BundleSource::Path(path) => {
+                if is_identity_secret(path, &view.sources.identity) {
+                    self.add(subject, Severity::Warning, "bundle_is_identity_secret", format!(
+                        "`{}` is the ca.crt of the identity's own Secret: it is a guess of the issuer, changes only when the leaf is renewed, and never holds the old and the new root together, so a change of root will break calls; publish a bundle of its own, for instance with trust-manager",
+                        path.display()
+                    ));
+                }
+            }
+            BundleSource::WorkloadApi(endpoint) => {
+                self.of_agent(&domain.bundle, endpoint, view);
+                let delivery = view.agents.delivery(endpoint);
+                if delivery.is_some_and(|delivery| !delivery.bundles.contains_key(&source.trust_domain)) {
+                    self.add(subject, Severity::Warning, "bundle_not_delivered", format!(
+                        "`{endpoint}` delivers no bundle for `{}`, so nobody of it is trusted: see that the registration entry of this workload federates with it",
+                        source.trust_domain
+                    ));
+                }
+            }
+        }
     }
 
     fn of_material(&mut self, material: &Material, view: &View<'_>) {
@@ -205,10 +246,11 @@ impl Found {
 }
 
 /// Whether the bundle is the `ca.crt` that the issuer put beside the leaf.
-fn is_identity_secret(source: &TrustSource, identity: &Path) -> bool {
+fn is_identity_secret(bundle: &Path, identity: &IdentitySource) -> bool {
+    let Some(identity) = identity.directory() else { return false };
     let same_directory = |parent: &Path| match (fs::canonicalize(parent), fs::canonicalize(identity)) {
         (Ok(parent), Ok(identity)) => parent == identity,
-        _ => parent == identity,
+        _ => parent == identity.as_path(),
     };
-    source.bundle.file_name().is_some_and(|name| name == "ca.crt") && source.bundle.parent().is_some_and(same_directory)
+    bundle.file_name().is_some_and(|name| name == "ca.crt") && bundle.parent().is_some_and(same_directory)
 }

@@ -10,21 +10,22 @@ use rustls_pki_types::UnixTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::reading::{DomainReading, Files, Reading};
+use self::reading::{BundleContent, DomainReading, IdentityContent, Lists, Reading};
+use crate::agents::Agents;
 use crate::bundle::Bundle;
 use crate::change::Change;
 use crate::clock::{Clock, Timestamp};
 use crate::deny_list::DenyList;
-use crate::feed::{Found, Look, Refusal, Taken};
+use crate::feed::{Look, Read, Refusal, Taken};
 use crate::feeds::{Domain, Feeds};
-use crate::intake::Pace;
-use crate::material::{Demands, Material};
+use crate::intake::{Pace, Standing};
+use crate::material::{Candidate, Demands, Material};
 use crate::problems;
 use crate::revocation::{Crl, Revocation, RevocationPolicy};
 use crate::snapshot::{Credentials, Event, Observer, Outcome, Publisher, Snapshot, Subject};
 use crate::sources::{DenyListSource, Sources, TrustSource};
 use crate::trust::Trust;
-use crate::volume::{BundleFiles, IdentityFiles};
+use crate::volume::BundleFiles;
 
 mod reading;
 
@@ -34,6 +35,7 @@ pub(crate) struct Supply {
     pace: Pace,
     clock: Clock,
     observer: Observer,
+    agents: Agents,
     feeds: Feeds,
     identity: Generation,
     trust: Arc<Trust>,
@@ -50,7 +52,13 @@ struct Generation {
 
 impl Supply {
     /// Starts with nothing, and makes the first pass.
-    pub(crate) fn new(sources: Sources, pace: Pace, clock: Clock, observer: Observer) -> (Self, Credentials) {
+    pub(crate) fn new(
+        sources: Sources,
+        agents: Agents,
+        pace: Pace,
+        clock: Clock,
+        observer: Observer,
+    ) -> (Self, Credentials) {
         let feeds = Feeds::new(&sources);
         let trust = Arc::new(feeds.compose());
         let (publisher, credentials) = Publisher::new(Snapshot {
@@ -65,6 +73,7 @@ impl Supply {
             problem_generation: 0,
         });
         let mut supply = Self {
+            agents,
             feeds,
             identity: Generation::default(),
             trusted: Generation::default(),
@@ -83,31 +92,55 @@ impl Supply {
         &self.sources
     }
 
+    /// Waits until a Workload API has something new to tell.
+    pub(crate) async fn told(&mut self) {
+        self.agents.changed().await;
+    }
+
     /// Looks at every source once. Returns how long the next look may wait if nothing is announced before.
     pub(crate) fn pass(&mut self, at: Instant) -> Duration {
         let now = (self.clock)();
 
         // 1. What is there?
-        let reading = Reading::of(&self.sources);
+        self.agents.look(at, &self.sources);
+        let reading = Reading::of(&self.sources, &self.agents);
 
         // 2. Whom do we believe?
-        let mut events = self.take_trust(reading.domains, reading.deny_list, at, now);
+        let mut events = self.refused_messages();
+        events.extend(self.take_trust(reading.domains, reading.deny_list, at, now));
 
         // 3. Who are we, in the eyes of those who believe the same?
         events.extend(self.take_identity(reading.identity, at, now));
 
         // 4. Publish, and tell only then, so that whoever is told finds what it was told about.
-        self.publish(now);
+        self.publish(at, now);
         for event in &events {
             (self.observer)(event);
         }
         self.feeds.next_look(Look { at, pace: &self.pace }, now)
     }
 
+    /// The events of messages that were refused whole: of the identity if it comes from there, else of a bundle.
+    fn refused_messages(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let of_bundles = self
+            .sources
+            .trust
+            .iter()
+            .filter_map(|source| Some((source.bundle.endpoint()?, Subject::Trust(source.trust_domain.clone()))));
+        let of_identity = self.sources.identity.endpoint().map(|endpoint| (endpoint, Subject::Identity));
+        for (endpoint, subject) in of_identity.into_iter().chain(of_bundles) {
+            if let Some(label) = self.agents.refused_message(endpoint) {
+                events.push(Event { subject, outcome: Outcome::Refused { label } });
+            }
+        }
+        events
+    }
+
     fn take_trust(
         &mut self,
         domains: Vec<DomainReading>,
-        deny_list: Option<Files>,
+        deny_list: Read<BundleFiles>,
         at: Instant,
         now: UnixTime,
     ) -> Vec<Event> {
@@ -116,9 +149,8 @@ impl Supply {
         for ((source, domain), read) in self.sources.trust.iter().zip(&mut self.feeds.domains).zip(domains) {
             take_domain(source, domain, read, look, &mut news);
         }
-        if let (Some(source), Some(feed), Some(read)) = (&self.sources.deny_list, &mut self.feeds.deny_list, deny_list)
-        {
-            let taken = feed.take(read, look, |files| read_deny_list(source, &files));
+        if let (Some(source), Some(feed)) = (&self.sources.deny_list, &mut self.feeds.deny_list) {
+            let taken = feed.take(deny_list, look, |files| read_deny_list(source, &files));
             news.note(Subject::DenyList, taken, |_, now| Change::of_deny_list(now));
         }
         if news.changes.is_empty() {
@@ -139,20 +171,14 @@ impl Supply {
         events
     }
 
-    fn take_identity(
-        &mut self,
-        found: Result<Found<IdentityFiles>, Refusal>,
-        at: Instant,
-        now: UnixTime,
-    ) -> Option<Event> {
+    fn take_identity(&mut self, read: Read<IdentityContent>, at: Instant, now: UnixTime) -> Option<Event> {
         let before = self.feeds.identity.good().cloned();
         let known = before.as_ref().map(|material| material.id());
         let demands = Demands { trust: &self.trust, expected: self.sources.expected.as_ref().or(known), now };
-        let directory = &self.sources.identity;
+        let source = &self.sources.identity;
         let look = Look { at, pace: &self.pace };
-        let taken = self.feeds.identity.take(found, look, |files| {
-            Material::prove(&files, &demands).map_err(|error| Refusal::new(error.label(), &error).at(directory))
-        });
+        let proof = |content| prove(&content, &demands).map_err(|refusal| refusal.at(source));
+        let taken = self.feeds.identity.take(read, look, proof);
         match taken {
             Taken::Nothing => None,
             Taken::Refused(event) => Some(event),
@@ -174,9 +200,16 @@ impl Supply {
     }
 
     /// Publishes a snapshot if anything in it differs from the last.
-    fn publish(&self, now: UnixTime) {
+    fn publish(&self, at: Instant, now: UnixTime) {
         let last = self.publisher.current();
-        let view = problems::View { sources: &self.sources, feeds: &self.feeds, trust: &self.trust, now };
+        let view = problems::View {
+            sources: &self.sources,
+            agents: &self.agents,
+            feeds: &self.feeds,
+            trust: &self.trust,
+            look: Look { at, pace: &self.pace },
+            now,
+        };
         let problems = problems::keep_known(problems::list(&view), &last.problems);
         let same_problems = problems == last.problems;
         if same_problems
@@ -225,30 +258,54 @@ impl News {
 }
 
 fn take_domain(source: &TrustSource, domain: &mut Domain, read: DomainReading, look: Look<'_>, news: &mut News) {
-    let taken = domain.bundle.take(read.bundle, look, |files| {
-        Bundle::load(&source.trust_domain, &files).map_err(|error| Refusal::new(error.label(), &error))
+    let taken = domain.bundle.take(read.bundle, look, |content| {
+        let bundle = match content {
+            BundleContent::Files(files) => Bundle::load(&source.trust_domain, &files),
+            BundleContent::Certificates(anchors) => Bundle::from_certificates(&source.trust_domain, &anchors),
+        };
+        bundle.map_err(|error| Refusal::new(error.label(), &error))
     });
     news.note(domain.bundle.subject().clone(), taken, Change::of_bundle);
     let sequence = domain.bundle.good().and_then(|bundle| bundle.sequence());
     domain.highest_sequence = domain.highest_sequence.max(sequence);
 
-    if let (Some(feed), Some(read)) = (&mut domain.revocation, read.lists) {
-        let taken = feed.take(read, look, |files| read_lists(&files, source.revocation));
+    if let Some(feed) = &mut domain.revocation {
+        let taken = feed.take(read.lists, look, |lists| parse_lists(&lists, source.revocation));
         news.note(feed.subject().clone(), taken, |_, now| Change::of_lists(now));
     }
 }
 
-fn read_lists(files: &BundleFiles, policy: RevocationPolicy) -> Result<Revocation, Refusal> {
+fn prove(content: &IdentityContent, demands: &Demands<'_>) -> Result<Material, Refusal> {
+    let material = match content {
+        IdentityContent::Files(files) => Material::prove(files, demands),
+        IdentityContent::Delivered { report, choice } => {
+            let svid = report.svid(choice).map_err(|error| Refusal::new(error.label(), &error))?;
+            Material::prove_candidate(&Candidate::from(svid), demands)
+        }
+    };
+    material.map_err(|error| Refusal::new(error.label(), &error))
+}
+
+fn parse_lists(read: &Lists, policy: RevocationPolicy) -> Result<Revocation, Refusal> {
     let mut lists = Vec::new();
-    for (path, bytes) in &files.files {
-        lists.extend(Crl::read(bytes).map_err(|error| Refusal::new(error.label(), &error).at(path))?);
+    for (path, bytes) in read.files.iter().flat_map(|files| &files.files) {
+        let place = format!("`{}`", path.display());
+        lists.extend(Crl::read(bytes).map_err(|error| Refusal::new(error.label(), &error).at(place))?);
+    }
+    for (index, der) in read.delivered.iter().enumerate() {
+        let place = format!("CRL {} of the workload API", index + 1);
+        lists.push(Crl::parse(der).map_err(|error| Refusal::new(error.label(), &error).at(place))?);
     }
     Ok(Revocation::new(lists, policy))
 }
 
 fn read_deny_list(source: &DenyListSource, files: &BundleFiles) -> Result<DenyList, Refusal> {
     let text = files.files.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
-    (source.read)(&source.path, text).map_err(|message| Refusal { label: "malformed_deny_list", message })
+    (source.read)(&source.path, text).map_err(|message| Refusal {
+        label: "malformed_deny_list",
+        message,
+        standing: Standing::Stays,
+    })
 }
 
 #[cfg(test)]

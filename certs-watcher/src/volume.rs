@@ -16,7 +16,7 @@ use thiserror::Error;
 /// How the files came to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Behind a `..data` link: all of a generation appears at once.
+    /// Behind a `..data` link, or in one message: all of a generation appears at once.
     Swapped,
     /// Ordinary files: they may be caught half-written.
     Plain,
@@ -195,14 +195,22 @@ fn read_file(path: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>, VolumeErr
 }
 
 impl Digest {
+    /// The 32 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn of<'a>(files: impl IntoIterator<Item = (&'a Path, &'a Vec<u8>)>) -> Self {
+        Self::of_parts(files.into_iter().flat_map(|(name, bytes)| [name.as_os_str().as_encoded_bytes(), bytes]))
+    }
+
+    /// The digest of content that comes in several parts.
+    pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        for (name, bytes) in files {
-            for part in [name.as_os_str().as_encoded_bytes(), bytes] {
-                // The length keeps ("ab", "c") apart from ("a", "bc").
-                context.update(&(part.len() as u64).to_be_bytes());
-                context.update(part);
-            }
+        for part in parts {
+            // The length keeps ("ab", "c") apart from ("a", "bc").
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());

@@ -224,7 +224,7 @@ fn sources(config: &Config) -> Sources {
     let source =
         |trust: &crate::config::TrustBundle| TrustSource::new(trust.trust_domain.clone(), trust.bundle.clone());
     Sources {
-        identity: config.identity.directory.clone(),
+        identity: config.identity.directory.clone().into(),
         expected: config.identity.spiffe_id.clone(),
         trust: config.trust.iter().map(source).collect(),
         deny_list: None,

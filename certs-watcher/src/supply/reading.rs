@@ -1,58 +1,79 @@
 //! What all sources hold at one moment, before anything of it is judged.
 //!
 //! Sources may share a volume: `ca.crt` beside `tls.crt`, a CRL beside its bundle. Each is read whole for itself; if a
-//! volume is swapped between two of them, all are read again, so that they are of one generation.
+//! volume is swapped between two of them, all are read again, so that they are of one generation. What a Workload API
+//! delivers is of one message.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::feed::{Found, Refusal};
-use crate::sources::{Sources, TrustSource};
-use crate::volume::{self, BundleFiles, IdentityFiles, VolumeError};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use spiffe::TrustDomain;
+
+use crate::agents::Agents;
+use crate::feed::{Found, Read, Refusal};
+use crate::intake::Standing;
+use crate::sources::{BundleSource, IdentitySource, Sources, TrustSource};
+use crate::volume::{self, BundleFiles, Digest, IdentityFiles, Layout, VolumeError};
+use crate::workload_api::{Choice, Endpoint, NoSvid, Report};
 
 /// What all sources hold.
 pub(super) struct Reading {
-    pub(super) identity: Result<Found<IdentityFiles>, Refusal>,
+    pub(super) identity: Read<IdentityContent>,
     /// In the order of [`Sources::trust`].
     pub(super) domains: Vec<DomainReading>,
-    /// None if no deny list is configured.
-    pub(super) deny_list: Option<Files>,
+    pub(super) deny_list: Read<BundleFiles>,
 }
 
 /// What the sources of one trust domain hold.
 pub(super) struct DomainReading {
-    pub(super) bundle: Files,
-    /// None if no revocation lists are configured.
-    pub(super) lists: Option<Files>,
+    pub(super) bundle: Read<BundleContent>,
+    pub(super) lists: Read<Lists>,
 }
 
-/// The files of one source.
-pub(super) type Files = Result<Found<BundleFiles>, Refusal>;
+/// A chain and a key.
+pub(super) enum IdentityContent {
+    Files(IdentityFiles),
+    Delivered { report: Report, choice: Choice },
+}
+
+/// Anchors.
+pub(super) enum BundleContent {
+    Files(BundleFiles),
+    Certificates(Arc<[CertificateDer<'static>]>),
+}
+
+/// Revocation lists, from files and from a message.
+pub(super) struct Lists {
+    pub(super) files: Option<BundleFiles>,
+    pub(super) delivered: Arc<[CertificateRevocationListDer<'static>]>,
+}
 
 impl Reading {
-    pub(super) fn of(sources: &Sources) -> Self {
+    pub(super) fn of(sources: &Sources, agents: &Agents) -> Self {
         let generations =
             || -> Vec<Option<PathBuf>> { sources.paths().map(|path| volume::generation_of(path)).collect() };
-        settled(generations, || Self::once(sources))
+        settled(generations, || Self::once(sources, agents))
     }
 
-    fn once(sources: &Sources) -> Self {
+    fn once(sources: &Sources, agents: &Agents) -> Self {
         Self {
-            domains: sources.trust.iter().map(DomainReading::once).collect(),
+            identity: read_identity(&sources.identity, agents),
+            domains: sources.trust.iter().map(|source| DomainReading::once(source, agents)).collect(),
             deny_list: sources.deny_list.as_ref().map(|source| found(volume::read_single(&source.path))),
-            identity: match volume::read_identity(&sources.identity) {
-                Ok(files) => Ok(Found { digest: files.digest, layout: files.layout, content: files }),
-                Err(error) => Err(unread(&error)),
-            },
         }
     }
 }
 
 impl DomainReading {
-    fn once(source: &TrustSource) -> Self {
-        Self {
-            bundle: found(volume::read_bundle(&source.bundle)),
-            lists: source.crl.as_ref().map(|path| found(volume::read_lists(path))),
-        }
+    fn once(source: &TrustSource, agents: &Agents) -> Self {
+        let bundle = match &source.bundle {
+            BundleSource::Path(path) => Some(volume::read_bundle(path).map_err(|error| unread(&error)).map(|files| {
+                Found { digest: files.digest, layout: files.layout, content: BundleContent::Files(files) }
+            })),
+            BundleSource::WorkloadApi(endpoint) => delivered_bundle(&source.trust_domain, endpoint, agents),
+        };
+        Self { bundle, lists: read_lists(source, agents) }
     }
 }
 
@@ -70,7 +91,80 @@ fn settled<G: PartialEq, T>(generations: impl Fn() -> G, mut read: impl FnMut() 
     read()
 }
 
-fn found(files: Result<BundleFiles, VolumeError>) -> Files {
+fn read_identity(source: &IdentitySource, agents: &Agents) -> Read<IdentityContent> {
+    match source {
+        IdentitySource::Directory(path) => {
+            let files = volume::read_identity(path).map_err(|error| unread(&error));
+            Some(files.map(|files| Found {
+                digest: files.digest,
+                layout: files.layout,
+                content: IdentityContent::Files(files),
+            }))
+        }
+        IdentitySource::WorkloadApi { endpoint, choice } => {
+            let report = agents.report(endpoint)?;
+            let svid = match report.svid(choice) {
+                Ok(svid) => svid,
+                Err(NoSvid::NothingYet) => return nothing_yet(endpoint, agents),
+                Err(error) => {
+                    let standing = if error.revokes() { Standing::Withdrawn } else { Standing::Stays };
+                    return Some(Err(Refusal { standing, ..Refusal::new(error.label(), &error) }));
+                }
+            };
+            let key = svid.key.der();
+            let parts = svid.chain.iter().map(AsRef::as_ref).chain([key.secret_pkcs8_der()]);
+            Some(Ok(Found {
+                digest: Digest::of_parts(parts),
+                layout: Layout::Swapped,
+                content: IdentityContent::Delivered { report: report.clone(), choice: choice.clone() },
+            }))
+        }
+    }
+}
+
+/// A message is the full state: a trust domain that is not in it has no anchor any longer.
+fn delivered_bundle(trust_domain: &TrustDomain, endpoint: &Endpoint, agents: &Agents) -> Read<BundleContent> {
+    let Some(delivery) = agents.delivery(endpoint) else { return nothing_yet(endpoint, agents) };
+    let certificates = delivery.bundles.get(trust_domain).cloned().unwrap_or_default();
+    Some(Ok(Found {
+        digest: Digest::of_parts(certificates.iter().map(AsRef::as_ref)),
+        layout: Layout::Swapped,
+        content: BundleContent::Certificates(certificates),
+    }))
+}
+
+fn read_lists(source: &TrustSource, agents: &Agents) -> Read<Lists> {
+    let files = match source.crl.as_ref().map(|path| volume::read_lists(path)) {
+        Some(Err(error)) => return Some(Err(unread(&error))),
+        Some(Ok(files)) => Some(files),
+        None => None,
+    };
+    let delivered: Arc<[_]> = match source.bundle.endpoint() {
+        Some(endpoint) => match agents.delivery(endpoint) {
+            Some(delivery) => delivery.crls.clone(),
+            // What is wrong then is told of the bundle.
+            None => return None,
+        },
+        None => Arc::default(),
+    };
+    let of_files = files.as_ref().map(|files| files.digest.as_bytes());
+    let digest = Digest::of_parts(of_files.into_iter().chain(delivered.iter().map(AsRef::as_ref)));
+    let layout = files.as_ref().map_or(Layout::Swapped, |files| files.layout);
+    (files.is_some() || source.bundle.endpoint().is_some()).then_some(Ok(Found {
+        digest,
+        layout,
+        content: Lists { files, delivered },
+    }))
+}
+
+/// Whoever has not spoken yet is at fault only once something has gone wrong.
+fn nothing_yet<C>(endpoint: &Endpoint, agents: &Agents) -> Read<C> {
+    let problem = agents.report(endpoint)?.problem.as_ref()?;
+    let place = format!("`{endpoint}`");
+    Some(Err(Refusal::new(problem.label(), problem.as_ref()).at(place)))
+}
+
+fn found(files: Result<BundleFiles, VolumeError>) -> Result<Found<BundleFiles>, Refusal> {
     let files = files.map_err(|error| unread(&error))?;
     Ok(Found { digest: files.digest, layout: files.layout, content: files })
 }
@@ -78,7 +172,6 @@ fn found(files: Result<BundleFiles, VolumeError>) -> Files {
 fn unread(error: &VolumeError) -> Refusal {
     Refusal::new(error.label(), error)
 }
-
 /// A swap during one read is rare, during the next one too is a test; then each source is still whole for itself, and
 /// the announcement of the swap brings the next pass.
 const MAX_ATTEMPTS: usize = 4;

@@ -19,6 +19,7 @@ use crate::verify_peer;
 mod deny_list;
 mod events;
 mod revocation;
+mod workload_api;
 
 /// A workload's directories, the supply over them, and the time.
 struct World {
@@ -37,10 +38,14 @@ impl World {
     }
 
     fn start_with(prepare: impl FnOnce(&Path), edit: impl FnOnce(&mut Sources)) -> Self {
+        Self::start_over(prepare, edit, Agents::default())
+    }
+
+    fn start_over(prepare: impl FnOnce(&Path), edit: impl FnOnce(&mut Sources), agents: Agents) -> Self {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let mut sources = Sources {
-            identity: directory.path().join("identity"),
+            identity: directory.path().join("identity").into(),
             expected: None,
             trust: vec![TrustSource::new(TrustDomain::new("prod.test").unwrap(), directory.path().join("trust.pem"))],
             deny_list: None,
@@ -51,6 +56,7 @@ impl World {
         let (told, shown) = (events.clone(), clock.clone());
         let (supply, credentials) = Supply::new(
             sources,
+            agents,
             Pace::default(),
             Arc::new(move || instant(shown.load(Ordering::SeqCst))),
             Box::new(move |event| told.lock().unwrap().push(event.clone())),
@@ -109,6 +115,11 @@ impl World {
     fn serial(&self) -> String {
         self.credentials.snapshot().material.as_ref().unwrap().serial().to_owned()
     }
+}
+
+/// A path beside the identity.
+fn beside(sources: &Sources, name: &str) -> PathBuf {
+    sources.identity.directory().unwrap().with_file_name(name)
 }
 
 fn write_identity(directory: &Path, leaf: &Leaf) {
@@ -177,7 +188,7 @@ fn every_configured_bundle_has_to_come_once_before_traffic_is_served() {
     let mut world = World::start_with(
         |directory| write_all(directory, &pki),
         |sources| {
-            let bundle = sources.identity.with_file_name("partner.pem");
+            let bundle = beside(sources, "partner.pem");
             sources.trust.push(TrustSource::new(TrustDomain::new("partner.test").unwrap(), bundle));
         },
     );
@@ -376,7 +387,7 @@ fn a_leaf_that_waits_for_its_root_is_published_in_the_pass_that_brings_the_root(
             publish(&directory.join("identity"), "..1", &[("tls.crt", &chain), ("tls.key", &key)]);
             publish(&directory.join("trust"), "..1", &[("prod.pem", &pki.root.pem())]);
         },
-        |sources| sources.trust[0].bundle = sources.identity.with_file_name("trust").join("prod.pem"),
+        |sources| sources.trust[0].bundle = beside(sources, "trust/prod.pem").into(),
     );
     world.told();
     let renewed = numbered(&new.intermediate("prod"), 2);
@@ -426,7 +437,7 @@ fn what_is_odd_about_a_bundle_is_a_warning() {
             let text = format!("{}{}{}", pki.root.pem(), old.pem(), pki.leaf.chain_pem());
             fs::write(directory.join("identity/ca.crt"), text).unwrap();
         },
-        |sources| sources.trust[0].bundle = sources.identity.join("ca.crt"),
+        |sources| sources.trust[0].bundle = beside(sources, "identity/ca.crt").into(),
     );
     assert_eq!(world.labels(), ["bundle_is_identity_secret", "anchor_not_valid", "anchor_refused"]);
     let snapshot = world.pass(1000);

@@ -9,4 +9,5 @@ mod pki;
 mod revocation;
 mod rotation;
 mod workload_api;
+mod workload_source;
 mod world;

@@ -1,7 +1,7 @@
 //! What takes trust away is noticed as it comes, without polling: revocation lists and the deny list.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portcullis_certs_watcher::{Change, DenyList, DenyListSource, Outcome, Role, Snapshot, Sources, verify_peer};
 
@@ -12,6 +12,11 @@ const CALLER: &str = "spiffe://prod.test/ns/claims/sa/caller";
 
 fn verdict(snapshot: &Snapshot, leaf: &Leaf) -> &'static str {
     verify_peer(&snapshot.trust, Role::Client, &leaf.chain, now()).map_or_else(|error| error.label(), |_| "accepted")
+}
+
+/// A path beside the identity.
+fn beside(sources: &Sources, name: &str) -> PathBuf {
+    sources.identity.directory().unwrap().with_file_name(name)
 }
 
 /// Identity and bundle in plain files.
@@ -29,7 +34,7 @@ async fn a_revoked_issuer_is_refused_as_soon_as_its_list_is_swapped_in() {
     // As text, since that is how a ConfigMap holds it.
     let list =
         |number: u64, revoked: &[u64]| crate::pki::section("X509 CRL", &pki.root.crl(number, revoked, NOW + DAY));
-    let lists = |sources: &mut Sources| sources.trust[0].crl = Some(sources.identity.with_file_name("crl"));
+    let lists = |sources: &mut Sources| sources.trust[0].crl = Some(beside(sources, "crl"));
     let prepare = |directory: &Path| {
         trusted(directory, &pki);
         publish(&directory.join("crl"), "..1", Links::After, &[("root.crl", &list(1, &[]))]);
@@ -64,7 +69,7 @@ async fn a_deny_list_counts_as_soon_as_it_is_written_or_renamed_into_place() {
     let pki = prod();
     let caller = pki.intermediate.leaf(CALLER);
     let deny_list = |sources: &mut Sources| {
-        sources.deny_list = Some(DenyListSource { path: sources.identity.with_file_name("deny/list"), read });
+        sources.deny_list = Some(DenyListSource { path: beside(sources, "deny/list"), read });
     };
     World::run_over(
         deny_list,

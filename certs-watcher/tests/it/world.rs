@@ -51,7 +51,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let mut sources = Sources {
-            identity: directory.path().join("identity"),
+            identity: directory.path().join("identity").into(),
             expected: None,
             trust: vec![TrustSource::new(
                 TrustDomain::new("prod.test").unwrap(),

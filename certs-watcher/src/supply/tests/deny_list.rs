@@ -19,7 +19,7 @@ fn world(pki: &Prod, prepare: impl FnOnce(&Path)) -> World {
             prepare(directory);
         },
         |sources| {
-            sources.deny_list = Some(DenyListSource { path: sources.identity.with_file_name("deny.yaml"), read });
+            sources.deny_list = Some(DenyListSource { path: beside(sources, "deny.yaml"), read });
         },
     )
 }

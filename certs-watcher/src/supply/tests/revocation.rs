@@ -22,7 +22,7 @@ fn world(pki: &Prod, policy: RevocationPolicy, prepare: impl FnOnce(&Path)) -> W
             prepare(directory);
         },
         |sources| {
-            sources.trust[0].crl = Some(sources.identity.with_file_name("lists"));
+            sources.trust[0].crl = Some(beside(sources, "lists"));
             sources.trust[0].revocation = policy;
         },
     )
