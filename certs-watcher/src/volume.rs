@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use aws_lc_rs::digest;
 use thiserror::Error;
@@ -88,11 +88,11 @@ pub fn read_single(path: &Path) -> Result<BundleFiles, VolumeError> {
     read_one(path, OBJECT_BYTES)
 }
 
-/// Where the `..data` link of the volume around `path` leads, if there is one. Two reads between which this did not
-/// change are of one generation.
-pub(crate) fn generation_of(path: &Path) -> Option<PathBuf> {
-    let own = fs::read_link(path.join(DATA_LINK));
-    own.ok().or_else(|| fs::read_link(directory_of(path)?.join(DATA_LINK)).ok())
+/// Where the files at `path` are just now, links followed. Two reads between which this did not change are of one
+/// generation.
+pub(crate) fn generation_of(path: &Path) -> PathBuf {
+    let directory = if path.is_dir() { Some(path) } else { directory_of(path) };
+    directory.map_or_else(PathBuf::new, |directory| resolve(directory).0)
 }
 
 fn read_files(path: &Path, bounds: &Bounds) -> Result<BundleFiles, VolumeError> {
@@ -121,26 +121,58 @@ fn bundle(files: Vec<(PathBuf, Vec<u8>)>, layout: Layout) -> BundleFiles {
     BundleFiles { files, layout, digest }
 }
 
-/// Runs `read` on the directory that `..data` leads to, again if the volume was swapped under it.
+/// Runs `read` on the directory that holds the files of one generation, again if the volume was swapped under it.
 fn consistently<T>(directory: &Path, read: impl Fn(&Path, Layout) -> Result<T, VolumeError>) -> Result<T, VolumeError> {
-    let link = directory.join(DATA_LINK);
     for _ in 0..MAX_ATTEMPTS {
-        let Ok(target) = fs::read_link(&link) else {
-            let result = read(directory, Layout::Plain);
-            // A volume that was made under the read may have been swapped once more, too.
-            if fs::read_link(&link).is_err() {
-                return result;
-            }
-            continue;
-        };
-        let result = read(&directory.join(&target), Layout::Swapped);
+        let (resolved, layout) = resolve(directory);
+        let result = read(&resolved, layout);
         // The kubelet never uses a name twice, but tools that imitate it do: a read that saw a swap proves nothing,
         // whether it failed or not.
-        if fs::read_link(&link).is_ok_and(|after| after == target) {
+        if resolve(directory) == (resolved, layout) {
             return result;
         }
     }
     Err(VolumeError::Restless { path: directory.to_owned() })
+}
+
+/// The directory, reached through no link, that holds the files of `directory`. `..data` lies in it, or on the way to it:
+/// of a projected volume with paths such as `identity/tls.crt`, the kubelet shows `identity -> ..data/identity`.
+fn resolve(directory: &Path) -> (PathBuf, Layout) {
+    // That fails only without a working directory, and then a relative path leads nowhere either.
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let data = directory.join(DATA_LINK);
+    let (links, end) = follow(if data.is_symlink() { &data } else { &directory });
+    let is_swapped = links.iter().any(|link| link.file_name().is_some_and(|name| name == DATA_LINK));
+    (end, if is_swapped { Layout::Swapped } else { Layout::Plain })
+}
+
+/// The links on the way to `path`, outermost first, and where they lead in the end. Neither is reached through a link
+/// itself. What does not exist is taken for what it could become.
+pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, PathBuf) {
+    let mut links = Vec::new();
+    let mut walked = PathBuf::new();
+    let mut rest = path.to_owned();
+    'link: loop {
+        let mut components = rest.components();
+        while let Some(component) = components.next() {
+            match component {
+                // No link is behind, so this is the directory above.
+                Component::ParentDir => _ = walked.pop(),
+                Component::CurDir => {}
+                Component::Prefix(_) | Component::RootDir | Component::Normal(_) => walked.push(component),
+            }
+            let Ok(target) = fs::read_link(&walked) else { continue };
+            if links.len() == MAX_LINKS {
+                return (links, walked);
+            }
+            links.push(walked.clone());
+            walked.pop();
+            // An absolute target takes the place of all that was walked.
+            rest = target.join(components.as_path());
+            continue 'link;
+        }
+        return (links, walked);
+    }
 }
 
 fn read_directory(resolved: &Path, shown: &Path, bounds: &Bounds) -> Result<Vec<(PathBuf, Vec<u8>)>, VolumeError> {
@@ -306,7 +338,10 @@ const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
 /// The link that the kubelet renames into place.
-const DATA_LINK: &str = "..data";
+pub(crate) const DATA_LINK: &str = "..data";
+
+/// How many links are followed: as many as the kernel does.
+const MAX_LINKS: usize = 40;
 
 /// Which files of a directory are read, and how much of them.
 struct Bounds {

@@ -56,11 +56,11 @@ impl Watcher {
                     debug!("watcher stopped");
                     return;
                 }
+                // Not dropped, only left for the length of a pass; first, so that busy files cannot starve it.
+                never = &mut clients => match never {},
                 // Dropping any of these half-way loses nothing: an announcement that was not taken stays.
                 () = notice.changed() => {}
                 () = supply.told() => {}
-                // Not dropped, only left for the length of a pass.
-                never = &mut clients => match never {},
                 () = sleep(wait) => {}
             }
         }

@@ -51,8 +51,7 @@ pub(super) struct Lists {
 
 impl Reading {
     pub(super) fn of(sources: &Sources, agents: &Agents) -> Self {
-        let generations =
-            || -> Vec<Option<PathBuf>> { sources.paths().map(|path| volume::generation_of(path)).collect() };
+        let generations = || -> Vec<PathBuf> { sources.paths().map(|path| volume::generation_of(path)).collect() };
         settled(generations, || Self::once(sources, agents))
     }
 

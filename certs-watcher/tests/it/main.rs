@@ -4,6 +4,7 @@
 
 mod agent;
 mod hostile;
+mod links;
 mod messages;
 mod pki;
 mod revocation;
