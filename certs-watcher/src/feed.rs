@@ -20,8 +20,18 @@ use crate::volume::{Digest, Layout};
 #[derive(Debug)]
 pub(crate) struct Feed<T> {
     subject: Subject,
+    proof: Proof,
     intake: Intake,
     good: Option<Arc<T>>,
+}
+
+/// What the outcome of a proof depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The content alone. What has failed is not proven again: to parse a large list every second would keep a core busy.
+    OfContent,
+    /// Time and trust as well, so what has failed may be good later.
+    OfContentAndWorld,
 }
 
 /// When somebody looks, and how patient they are.
@@ -61,8 +71,8 @@ pub(crate) enum Taken<T> {
 }
 
 impl<T> Feed<T> {
-    pub(crate) fn new(subject: Subject) -> Self {
-        Self { subject, intake: Intake::default(), good: None }
+    pub(crate) fn new(subject: Subject, proof: Proof) -> Self {
+        Self { subject, proof, intake: Intake::default(), good: None }
     }
 
     pub(crate) fn subject(&self) -> &Subject {
@@ -105,7 +115,7 @@ impl<T> Feed<T> {
                 Taken::Nothing
             }
             Step::Wait => Taken::Nothing,
-            Step::Prove => match prove(found.content) {
+            Step::Prove => match self.known_fault(digest).map_or_else(|| prove(found.content), Err) {
                 Ok(proven) => {
                     self.intake.accept(digest);
                     let now = Arc::new(proven);
@@ -119,6 +129,17 @@ impl<T> Feed<T> {
     /// How long to wait before the source is looked at again without being told.
     pub(crate) fn next_look(&self, look: Look<'_>) -> Duration {
         self.intake.next_look(look.at, look.pace)
+    }
+
+    fn known_fault(&self, digest: Digest) -> Option<Refusal> {
+        match self.proof {
+            Proof::OfContentAndWorld => None,
+            Proof::OfContent => self.intake.fault_of(digest).map(|fault| Refusal {
+                label: fault.label,
+                message: fault.message.clone(),
+                standing: fault.standing,
+            }),
+        }
     }
 
     /// Notes a failure. It becomes an event the first time that it is certain; repetitions are only counted.
@@ -146,5 +167,36 @@ impl Refusal {
     /// Puts where it happened before the words.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often broken content is proven in five looks.
+    fn proofs(proof: Proof, contents: [&str; 5]) -> u32 {
+        let mut feed = Feed::<()>::new(Subject::DenyList, proof);
+        let (start, pace, mut count) = (Instant::now(), Pace::default(), 0);
+        for (seconds, content) in (0..).zip(contents) {
+            let look = Look { at: start + Duration::from_secs(seconds), pace: &pace };
+            let digest = Digest::of_parts([content.as_bytes()]);
+            let taken = feed.take(Some(Ok(Found { content, digest, layout: Layout::Swapped })), look, |content| {
+                count += 1;
+                Err(Refusal { label: "broken", message: content.to_owned(), standing: Standing::Stays })
+            });
+            let is_new =
+                seconds == 0 || contents.windows(2).nth(seconds as usize - 1).is_some_and(|two| two[0] != two[1]);
+            assert_eq!(matches!(taken, Taken::Refused(_)), is_new, "look {seconds}");
+            assert_eq!(feed.lasting_fault().unwrap().message, content);
+        }
+        count
+    }
+
+    #[test]
+    fn what_can_only_fail_again_is_not_proven_again() {
+        assert_eq!(proofs(Proof::OfContent, ["a"; 5]), 1);
+        assert_eq!(proofs(Proof::OfContent, ["a", "a", "b", "b", "a"]), 3);
+        assert_eq!(proofs(Proof::OfContentAndWorld, ["a"; 5]), 5);
     }
 }

@@ -10,7 +10,7 @@ use spiffe::TrustDomain;
 
 use crate::bundle::Bundle;
 use crate::deny_list::DenyList;
-use crate::feed::{Feed, Look};
+use crate::feed::{Feed, Look, Proof};
 use crate::intake::Pace;
 use crate::material::Material;
 use crate::revocation::Revocation;
@@ -40,9 +40,9 @@ impl Feeds {
     /// Nothing from any of them yet.
     pub(crate) fn new(sources: &Sources) -> Self {
         Self {
-            identity: Feed::new(Subject::Identity),
+            identity: Feed::new(Subject::Identity, Proof::OfContentAndWorld),
             domains: sources.trust.iter().map(Domain::new).collect(),
-            deny_list: sources.deny_list.as_ref().map(|_| Feed::new(Subject::DenyList)),
+            deny_list: sources.deny_list.as_ref().map(|_| Feed::new(Subject::DenyList, Proof::OfContent)),
         }
     }
 
@@ -83,9 +83,9 @@ impl Domain {
     fn new(source: &TrustSource) -> Self {
         Self {
             trust_domain: source.trust_domain.clone(),
-            bundle: Feed::new(Subject::Trust(source.trust_domain.clone())),
+            bundle: Feed::new(Subject::Trust(source.trust_domain.clone()), Proof::OfContent),
             revocation: (source.crl.is_some() || source.bundle.endpoint().is_some())
-                .then(|| Feed::new(Subject::Revocation(source.trust_domain.clone()))),
+                .then(|| Feed::new(Subject::Revocation(source.trust_domain.clone()), Proof::OfContent)),
             highest_sequence: None,
         }
     }

@@ -144,6 +144,11 @@ impl Intake {
         Complaint::Report
     }
 
+    /// The fault that was found in this generation when it was last looked at.
+    pub(crate) fn fault_of(&self, digest: Digest) -> Option<&Fault> {
+        self.failure.as_ref().map(|failure| &failure.fault).filter(|fault| fault.digest == Some(digest))
+    }
+
     /// The fault that lasts, if one was reported.
     pub(crate) fn lasting_fault(&self) -> Option<&Fault> {
         self.failure.as_ref().filter(|failure| failure.reported).map(|failure| &failure.fault)
