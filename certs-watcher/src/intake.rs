@@ -54,6 +54,17 @@ pub(crate) struct Fault {
     pub(crate) digest: Option<Digest>,
     /// Whether the files may have been caught half-written.
     pub(crate) layout: Layout,
+    /// What becomes of what is in use.
+    pub(crate) standing: Standing,
+}
+
+/// What a fault says about what is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is as good as before.
+    Stays,
+    /// Its source has taken it back.
+    Withdrawn,
 }
 
 #[derive(Debug)]
@@ -133,14 +144,14 @@ impl Intake {
         Complaint::Report
     }
 
+    /// The fault that was found in this generation when it was last looked at.
+    pub(crate) fn fault_of(&self, digest: Digest) -> Option<&Fault> {
+        self.failure.as_ref().map(|failure| &failure.fault).filter(|fault| fault.digest == Some(digest))
+    }
+
     /// The fault that lasts, if one was reported.
     pub(crate) fn lasting_fault(&self) -> Option<&Fault> {
         self.failure.as_ref().filter(|failure| failure.reported).map(|failure| &failure.fault)
-    }
-
-    /// Whether there are good files in use.
-    pub(crate) fn has_good(&self) -> bool {
-        self.accepted.is_some()
     }
 
     /// How long to wait before the files are looked at again without being told.

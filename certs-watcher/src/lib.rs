@@ -58,11 +58,17 @@ pub mod material;
 pub mod verifier;
 
 // What is published.
+pub mod change;
 pub mod snapshot;
 
 // The loop that keeps it current.
 mod intake;
 mod sources;
+
+mod feed;
+
+mod agents;
+mod feeds;
 
 mod problems;
 
@@ -73,6 +79,7 @@ mod watch;
 
 pub use bundle::{Anchor, Bundle, TrustError};
 pub use certificate::{Certificate, CertificateName, Fingerprint};
+pub use change::{AnchorName, Change, ListName};
 pub use clock::{Clock, Timestamp, system_clock};
 pub use deny_list::{CertificateKey, DenyList};
 pub use explain::explain;
@@ -86,7 +93,7 @@ pub use peer_error::PeerError;
 pub use revocation::{Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus};
 pub use role::Role;
 pub use snapshot::{Credentials, Event, NotReady, Observer, Outcome, Problem, Revision, Severity, Snapshot, Subject};
-pub use sources::{DenyListSource, Sources, TrustSource};
+pub use sources::{BundleSource, DenyListSource, IdentitySource, Sources, TrustSource};
 pub use trust::Trust;
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
 pub use verify::verify_peer;

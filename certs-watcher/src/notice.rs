@@ -1,14 +1,15 @@
 //! Notices that something changed in the directories of some sources: our own here, the policy in the proxy.
 //!
 //! Directories are watched, never files: in a kubelet volume a file's inode dies with every swap. A directory that does
-//! not exist is awaited in the nearest one above it that does. What changed is of no interest, since a pass looks at
-//! everything and compares content; a notice that is lost is made up for by the poll.
+//! not exist is awaited in the nearest one above it that does, and each symbolic link on the way is watched where it lies,
+//! since it may be turned. What changed is of no interest, since a pass looks at everything and compares content; a notice
+//! that is lost is made up for by the poll.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, fs};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
@@ -16,13 +17,14 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use crate::volume::directory_of;
+use crate::volume::{DATA_LINK, follow};
 
 /// Watches the directories of the sources.
 pub struct Notice {
     /// None if the system has no watch to give; then the poll is all there is.
     watcher: Option<RecommendedWatcher>,
-    armed: BTreeMap<PathBuf, FileId>,
+    armed: Watched,
+    sources: Vec<PathBuf>,
     shared: Arc<Shared>,
     warned: bool,
 }
@@ -39,9 +41,15 @@ struct Shared {
     wake: Notify,
     /// A watched directory went away or was moved: its watch may be dead even if a new one has its name.
     lost: AtomicBool,
-    directories: Mutex<Vec<PathBuf>>,
-    /// The paths of the sources.
-    paths: Vec<PathBuf>,
+    watched: Mutex<Watched>,
+}
+
+/// What is watched. All paths are without links, so that one directory never has two names: announcements use one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Watched {
+    directories: BTreeMap<PathBuf, FileId>,
+    /// What in them matters: the sources, and the links on the way to them.
+    concerns: BTreeSet<PathBuf>,
 }
 
 /// Device and inode: a directory that was recreated under its old name is another one.
@@ -52,14 +60,15 @@ impl Notice {
     pub fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
         // Absolute, since the paths of announcements are compared with them. That fails only without a working
         // directory, and then a relative path leads nowhere either.
-        let paths = paths.into_iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
-        let shared = Arc::new(Shared { paths, ..Shared::default() });
+        let sources =
+            paths.into_iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
+        let shared = Arc::<Shared>::default();
         let seen = shared.clone();
         let watcher = notify::recommended_watcher(move |event| seen.notice(event));
         let watcher = watcher
             .inspect_err(|error| warn!(%error, "no file notifications: changes are found by polling alone"))
             .ok();
-        Self { watcher, armed: BTreeMap::new(), shared, warned: false }
+        Self { watcher, armed: Watched::default(), sources, shared, warned: false }
     }
 
     /// Whether changes are announced at all.
@@ -72,26 +81,26 @@ impl Notice {
     pub fn arm(&mut self) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let lost = self.shared.lost.swap(false, Ordering::AcqRel);
-        let mut wanted = BTreeMap::new();
-        for path in &self.shared.paths {
-            add_directories(path, &mut wanted);
+        let mut wanted = Watched::default();
+        for source in &self.sources {
+            wanted.add(source);
         }
         if wanted == self.armed && !lost {
             return false;
         }
 
-        for (path, id) in &self.armed {
-            if lost || wanted.get(path) != Some(id) {
+        for (path, id) in &self.armed.directories {
+            if lost || wanted.directories.get(path) != Some(id) {
                 // It fails if the directory is gone, and the watch with it: just what is wanted.
                 let _ = watcher.unwatch(path);
             }
         }
-        // Before watching: from the first event on, the thread has to know which directories are ours.
-        *self.shared.directories.lock().unwrap_or_else(PoisonError::into_inner) = wanted.keys().cloned().collect();
+        // Before watching: from the first event on, the thread has to know what is ours.
+        *self.shared.watched() = wanted.clone();
         let mut added = false;
         let mut failed = Vec::new();
-        for (path, id) in &wanted {
-            if !lost && self.armed.get(path) == Some(id) {
+        for (path, id) in &wanted.directories {
+            if !lost && self.armed.directories.get(path) == Some(id) {
                 continue;
             }
             match watcher.watch(path, RecursiveMode::NonRecursive) {
@@ -101,7 +110,7 @@ impl Notice {
         }
         let refused = failed.iter().any(|(path, _)| path.exists());
         for (path, error) in failed {
-            wanted.remove(&path);
+            wanted.directories.remove(&path);
             // A directory that went away between being seen and being watched is no news.
             if refused && !self.warned {
                 warn!(path = %path.display(), %error, "directory cannot be watched: its changes are found by polling alone");
@@ -124,28 +133,60 @@ impl Shared {
     /// Runs on the thread of the watcher.
     fn notice(&self, event: notify::Result<Event>) {
         let Ok(event) = event else { return self.wake.notify_one() };
-        let concerns_us = event.paths.is_empty() || event.paths.iter().any(|path| concerns_any(&self.paths, path));
-        if is_reading(event.kind) || !concerns_us {
+        if is_reading(event.kind) {
             return;
         }
-        if is_going_away(event.kind) {
-            let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.paths.first().is_some_and(|path| directories.contains(path)) {
-                self.lost.store(true, Ordering::Release);
-            }
+        let watched = self.watched();
+        if !event.paths.is_empty() && !event.paths.iter().any(|path| concerns_any(&watched.concerns, path)) {
+            return;
+        }
+        if is_going_away(event.kind) && event.paths.first().is_some_and(|path| watched.directories.contains_key(path)) {
+            self.lost.store(true, Ordering::Release);
         }
         self.wake.notify_one();
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    /// Adds what shows a change of `source`.
+    fn add(&mut self, source: &Path) {
+        let (links, end) = follow(source);
+        // What is behind `..data` never changes, and makes way for another directory with every swap.
+        let is_volume = links.iter().any(|link| link.file_name().is_some_and(|name| name == DATA_LINK));
+        for link in links {
+            if let Some(directory) = link.parent() {
+                self.add_directory(directory);
+            }
+            self.concerns.insert(link);
+        }
+        if !is_volume {
+            let nearest = end.ancestors().find(|directory| directory.is_dir());
+            if let Some(directory) = nearest {
+                self.add_directory(directory);
+            }
+            self.concerns.insert(end);
+        }
+    }
+
+    fn add_directory(&mut self, directory: &Path) {
+        if let Ok(metadata) = fs::metadata(directory) {
+            self.directories.insert(directory.to_owned(), (metadata.dev(), metadata.ino()));
+        }
     }
 }
 
 /// Whether a change of `changed` can change what is read from one of the sources. A source may lie in a directory
 /// where others are busy, such as `/tmp`; waking for each of them would keep a core busy too.
-fn concerns_any(sources: &[PathBuf], changed: &Path) -> bool {
+fn concerns_any(sources: &BTreeSet<PathBuf>, changed: &Path) -> bool {
     let name = changed.file_name().unwrap_or_default();
     // The kubelet's own names; the swap of the one link is what counts.
     if name.as_encoded_bytes().starts_with(b"..") {
         let volume = changed.parent();
-        return name == "..data" && sources.iter().any(|source| volume == Some(source) || volume == source.parent());
+        return name == DATA_LINK && sources.iter().any(|source| volume == Some(source) || volume == source.parent());
     }
     sources.iter().any(|source| source.starts_with(changed) || changed.starts_with(source))
 }
@@ -163,33 +204,13 @@ fn is_going_away(kind: EventKind) -> bool {
     matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
 }
 
-/// The directories in which a change of `path` shows: itself or the nearest one above it that exists, and what holds
-/// the link if that is a symbolic link.
-fn add_directories(path: &Path, directories: &mut BTreeMap<PathBuf, FileId>) {
-    let mut candidate = Some(path);
-    while let Some(directory) = candidate {
-        candidate = directory_of(directory).filter(|parent| *parent != directory);
-        let Ok(metadata) = fs::metadata(directory) else { continue };
-        if !metadata.is_dir() {
-            continue;
-        }
-        directories.insert(directory.to_owned(), (metadata.dev(), metadata.ino()));
-        if let Some(parent) = candidate.filter(|_| directory.is_symlink())
-            && let Ok(metadata) = fs::metadata(parent)
-        {
-            directories.insert(parent.to_owned(), (metadata.dev(), metadata.ino()));
-        }
-        return;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_what_concerns_a_source_wakes() {
-        let sources = [PathBuf::from("/run/identity"), PathBuf::from("/tmp/trust/prod.pem")];
+        let sources = BTreeSet::from([PathBuf::from("/run/identity"), PathBuf::from("/tmp/trust/prod.pem")]);
         let check =
             |changed: &str, expected| assert_eq!(concerns_any(&sources, Path::new(changed)), expected, "{changed}");
         for changed in [
@@ -215,5 +236,40 @@ mod tests {
         ] {
             check(changed, false);
         }
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_watched_where_it_lies_and_nothing_has_two_names() {
+        let at = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(at.path()).unwrap();
+        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        fs::create_dir_all(root.join("releases/2/identity")).unwrap();
+        link("releases/2", "current");
+        link("../current/../../current/identity", "releases/mine");
+        link("loop", "loop");
+        let check = |source: &str, directories: &[&str], concerns: &[&str]| {
+            let mut watched = Watched::default();
+            watched.add(&root.join(source));
+            let names = |names: &[&str]| names.iter().map(|name| root.join(name)).collect::<BTreeSet<_>>();
+            let found: BTreeSet<_> = watched.directories.keys().cloned().collect();
+            assert_eq!((found, watched.concerns), (names(directories), names(concerns)), "{source}");
+        };
+        check("releases/2/identity", &["releases/2/identity"], &["releases/2/identity"]);
+        check("current/identity", &["", "releases/2/identity"], &["current", "releases/2/identity"]);
+        check(
+            "releases/mine",
+            &["", "releases", "releases/2/identity"],
+            &["releases/mine", "current", "releases/2/identity"],
+        );
+        // What is not there yet is awaited where it will be.
+        check("current/trust/prod.pem", &["", "releases/2"], &["current", "releases/2/trust/prod.pem"]);
+        check("loop", &[""], &["loop"]);
+
+        // What `..data` leads to comes and goes, and is of no interest.
+        fs::create_dir_all(root.join("volume/..1")).unwrap();
+        fs::write(root.join("volume/..1/prod.pem"), "").unwrap();
+        link("..1", "volume/..data");
+        link("..data/prod.pem", "volume/prod.pem");
+        check("volume/prod.pem", &["volume"], &["volume/prod.pem", "volume/..data"]);
     }
 }

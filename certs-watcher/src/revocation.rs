@@ -186,6 +186,11 @@ impl Crl {
         })
     }
 
+    /// Whether this list takes the place of `other`: the same issuer and scope, and a later end.
+    pub(crate) fn succeeds(&self, other: &Self) -> bool {
+        self.list.issuer() == other.list.issuer() && self.scope == other.scope && self.next_update > other.next_update
+    }
+
     /// The list as it came.
     pub fn der(&self) -> &[u8] {
         &self.der

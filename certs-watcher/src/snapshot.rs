@@ -12,6 +12,7 @@ use spiffe::{SpiffeId, TrustDomain};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::change::Change;
 use crate::clock::Timestamp;
 use crate::material::Material;
 use crate::trust::Trust;
@@ -78,15 +79,21 @@ pub struct Revision {
 pub struct Snapshot {
     /// Grows by one whenever `material` is replaced; 0 while there has been none.
     pub identity_generation: u64,
-    /// Grows by one whenever `trust` is replaced; 0 while there has been none.
+    /// When that was published.
+    pub identity_since: Option<UnixTime>,
+    /// Grows by one whenever `trust` is replaced, be it for a bundle, a revocation list or the deny list; 0 while there
+    /// has been none.
     pub trust_generation: u64,
+    /// When that was published.
+    pub trust_since: Option<UnixTime>,
     /// Our own identity, once one has been proven. It stays until a better one comes; whether it may be used now is
     /// for [`Snapshot::ready`] to say.
     pub material: Option<Arc<Material>>,
     /// Whom we believe. Nobody, as long as no bundle has been loaded.
     pub trust: Arc<Trust>,
-    /// The trust domains that are configured and whose bundle has never been loaded.
-    pub awaited: Vec<TrustDomain>,
+    /// The bundles, revocation lists and deny list that are configured and have never been loaded. Until they have,
+    /// traffic is refused: what they take away is not known.
+    pub awaited: Vec<Subject>,
     /// What a person should know, identity first.
     pub problems: Vec<Problem>,
     pub(crate) problem_generation: u64,
@@ -96,10 +103,11 @@ impl Snapshot {
     /// The identity with which traffic may be served at `now`.
     ///
     /// # Errors
-    /// If traffic has to be refused: nothing was proven yet, a configured bundle never came, or our leaf has ended.
+    /// If traffic has to be refused: nothing was proven yet, a configured bundle, revocation list or deny list never came,
+    /// or our leaf has ended.
     pub fn ready(&self, now: UnixTime) -> Result<&Arc<Material>, NotReady> {
         if let Some(awaited) = self.awaited.first() {
-            return Err(self.absent(Subject::Trust(awaited.clone())));
+            return Err(self.absent(awaited.clone()));
         }
         let Some(material) = &self.material else { return Err(self.absent(Subject::Identity)) };
         let (id, serial) = (material.id().clone(), material.serial().to_owned());
@@ -132,14 +140,20 @@ pub enum Subject {
     Identity,
     /// The bundle of this trust domain.
     Trust(TrustDomain),
+    /// The revocation lists of this trust domain.
+    Revocation(TrustDomain),
+    /// The deny list.
+    DenyList,
 }
 
 impl Subject {
-    /// `identity` or `trust`, for metrics.
+    /// `identity`, `trust`, `crl` or `deny_list`, for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Trust(_) => "trust",
+            Self::Revocation(_) => "crl",
+            Self::DenyList => "deny_list",
         }
     }
 }
@@ -149,6 +163,8 @@ impl fmt::Display for Subject {
         match self {
             Self::Identity => f.write_str("identity"),
             Self::Trust(trust_domain) => write!(f, "trust bundle of `{trust_domain}`"),
+            Self::Revocation(trust_domain) => write!(f, "revocation lists of `{trust_domain}`"),
+            Self::DenyList => f.write_str("deny list"),
         }
     }
 }
@@ -166,6 +182,8 @@ pub struct Problem {
     pub message: String,
     /// When it was first seen.
     pub since: UnixTime,
+    /// What tells it from others of its label. Without the time of day, which a message may tell.
+    pub(crate) key: String,
 }
 
 /// How much a problem matters.
@@ -187,12 +205,14 @@ pub struct Event {
 }
 
 /// What came of new files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// They were proven and published.
     Published {
-        /// The generation number that they got.
+        /// The generation number that they got: that of the identity, or that of trust.
         generation: u64,
+        /// What is different from the one before.
+        change: Change,
     },
     /// They were refused, and what was there before stays.
     Refused {
@@ -207,7 +227,7 @@ pub type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 /// Why traffic has to be refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotReady {
-    /// Identity or trust has never been loaded.
+    /// Identity, trust or what limits trust has never been loaded.
     #[error("{subject}: {message}")]
     Absent {
         /// Which of them.

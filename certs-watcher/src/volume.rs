@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use aws_lc_rs::digest;
 use thiserror::Error;
@@ -16,7 +16,7 @@ use thiserror::Error;
 /// How the files came to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Behind a `..data` link: all of a generation appears at once.
+    /// Behind a `..data` link, or in one message: all of a generation appears at once.
     Swapped,
     /// Ordinary files: they may be caught half-written.
     Plain,
@@ -55,8 +55,9 @@ pub struct BundleFiles {
 /// If the directory or one of the files is missing, empty, too large or unreadable.
 pub fn read_identity(directory: &Path) -> Result<IdentityFiles, VolumeError> {
     consistently(directory, |resolved, layout| {
-        let certificate = read_file(&resolved.join(CERTIFICATE), &directory.join(CERTIFICATE))?;
-        let key = read_file(&resolved.join(KEY), &directory.join(KEY))?;
+        let file = |name| read_file(&resolved.join(name), &directory.join(name), OBJECT_BYTES);
+        let certificate = file(CERTIFICATE)?;
+        let key = file(KEY)?;
         let digest = Digest::of([(Path::new(CERTIFICATE), &certificate), (Path::new(KEY), &key)]);
         Ok(IdentityFiles { certificate, key, layout, digest })
     })
@@ -68,14 +69,45 @@ pub fn read_identity(directory: &Path) -> Result<IdentityFiles, VolumeError> {
 /// # Errors
 /// If it is missing, empty, too large or unreadable.
 pub fn read_bundle(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_files(path, &ANCHORS)
+}
+
+/// Reads revocation lists: a file, or a directory of `.crl`, `.pem` and `.der` files. Either may lie in a kubelet volume.
+///
+/// # Errors
+/// If it is missing, empty, too large or unreadable.
+pub fn read_lists(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_files(path, &LISTS)
+}
+
+/// Reads one file of at most 1 MiB, which may lie in a kubelet volume.
+///
+/// # Errors
+/// If it is missing, empty, too large or unreadable, or a directory.
+pub fn read_single(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_one(path, OBJECT_BYTES)
+}
+
+/// Where the files at `path` are just now, links followed. Two reads between which this did not change are of one
+/// generation.
+pub(crate) fn generation_of(path: &Path) -> PathBuf {
+    let directory = if path.is_dir() { Some(path) } else { directory_of(path) };
+    directory.map_or_else(PathBuf::new, |directory| resolve(directory).0)
+}
+
+fn read_files(path: &Path, bounds: &Bounds) -> Result<BundleFiles, VolumeError> {
     if path.is_dir() {
-        return consistently(path, |resolved, layout| bundle(read_directory(resolved, path)?, layout));
+        return consistently(path, |resolved, layout| Ok(bundle(read_directory(resolved, path, bounds)?, layout)));
     }
+    read_one(path, bounds.file_bytes)
+}
+
+fn read_one(path: &Path, limit: u64) -> Result<BundleFiles, VolumeError> {
     let (Some(directory), Some(name)) = (directory_of(path), path.file_name()) else {
         return Err(VolumeError::Missing { path: path.to_owned() });
     };
     consistently(directory, |resolved, layout| {
-        bundle(vec![(path.to_owned(), read_file(&resolved.join(name), path)?)], layout)
+        Ok(bundle(vec![(path.to_owned(), read_file(&resolved.join(name), path, limit)?)], layout))
     })
 }
 
@@ -84,69 +116,109 @@ pub fn directory_of(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-fn bundle(files: Vec<(PathBuf, Vec<u8>)>, layout: Layout) -> Result<BundleFiles, VolumeError> {
+fn bundle(files: Vec<(PathBuf, Vec<u8>)>, layout: Layout) -> BundleFiles {
     let digest = Digest::of(files.iter().map(|(path, bytes)| (path.as_path(), bytes)));
-    Ok(BundleFiles { files, layout, digest })
+    BundleFiles { files, layout, digest }
 }
 
-/// Runs `read` on the directory that `..data` leads to, again if the volume was swapped under it.
+/// Runs `read` on the directory that holds the files of one generation, again if the volume was swapped under it.
 fn consistently<T>(directory: &Path, read: impl Fn(&Path, Layout) -> Result<T, VolumeError>) -> Result<T, VolumeError> {
-    let link = directory.join(DATA_LINK);
     for _ in 0..MAX_ATTEMPTS {
-        let Ok(target) = fs::read_link(&link) else {
-            return read(directory, Layout::Plain);
-        };
-        let result = read(&directory.join(&target), Layout::Swapped);
+        let (resolved, layout) = resolve(directory);
+        let result = read(&resolved, layout);
         // The kubelet never uses a name twice, but tools that imitate it do: a read that saw a swap proves nothing,
         // whether it failed or not.
-        if fs::read_link(&link).is_ok_and(|after| after == target) {
+        if resolve(directory) == (resolved, layout) {
             return result;
         }
     }
     Err(VolumeError::Restless { path: directory.to_owned() })
 }
 
-fn read_directory(resolved: &Path, shown: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, VolumeError> {
+/// The directory, reached through no link, that holds the files of `directory`. `..data` lies in it, or on the way to it:
+/// of a projected volume with paths such as `identity/tls.crt`, the kubelet shows `identity -> ..data/identity`.
+fn resolve(directory: &Path) -> (PathBuf, Layout) {
+    // That fails only without a working directory, and then a relative path leads nowhere either.
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let data = directory.join(DATA_LINK);
+    let (links, end) = follow(if data.is_symlink() { &data } else { &directory });
+    let is_swapped = links.iter().any(|link| link.file_name().is_some_and(|name| name == DATA_LINK));
+    (end, if is_swapped { Layout::Swapped } else { Layout::Plain })
+}
+
+/// The links on the way to `path`, outermost first, and where they lead in the end. Neither is reached through a link
+/// itself. What does not exist is taken for what it could become.
+pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, PathBuf) {
+    let mut links = Vec::new();
+    let mut walked = PathBuf::new();
+    let mut rest = path.to_owned();
+    'link: loop {
+        let mut components = rest.components();
+        while let Some(component) = components.next() {
+            match component {
+                // No link is behind, so this is the directory above.
+                Component::ParentDir => _ = walked.pop(),
+                Component::CurDir => {}
+                Component::Prefix(_) | Component::RootDir | Component::Normal(_) => walked.push(component),
+            }
+            let Ok(target) = fs::read_link(&walked) else { continue };
+            if links.len() == MAX_LINKS {
+                return (links, walked);
+            }
+            links.push(walked.clone());
+            walked.pop();
+            // An absolute target takes the place of all that was walked.
+            rest = target.join(components.as_path());
+            continue 'link;
+        }
+        return (links, walked);
+    }
+}
+
+fn read_directory(resolved: &Path, shown: &Path, bounds: &Bounds) -> Result<Vec<(PathBuf, Vec<u8>)>, VolumeError> {
     let unreadable = |source| VolumeError::from_io(shown, source);
     let mut names = Vec::new();
     for entry in fs::read_dir(resolved).map_err(unreadable)? {
         let name = PathBuf::from(entry.map_err(unreadable)?.file_name());
         let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
         let wanted =
-            name.extension().is_some_and(|extension| BUNDLE_EXTENSIONS.iter().any(|known| extension == *known));
+            name.extension().is_some_and(|extension| bounds.extensions.iter().any(|known| extension == *known));
         if hidden || !wanted || !resolved.join(&name).is_file() {
             continue;
         }
-        if names.len() == MAX_BUNDLE_FILES {
+        if names.len() == MAX_FILES {
             return Err(VolumeError::TooManyFiles { path: shown.to_owned() });
         }
         names.push(name);
     }
     if names.is_empty() {
-        return Err(VolumeError::NoBundleFile { path: shown.to_owned() });
+        return Err(VolumeError::NoBundleFile { path: shown.to_owned(), wanted: bounds.extensions.join(" or .") });
     }
     names.sort();
-    names
-        .into_iter()
-        .map(|name| {
-            let visible = shown.join(&name);
-            let bytes = read_file(&resolved.join(&name), &visible)?;
-            Ok((visible, bytes))
-        })
-        .collect()
+    let mut files = Vec::with_capacity(names.len());
+    let mut left = bounds.directory_bytes;
+    for name in names {
+        let visible = shown.join(&name);
+        let bytes = read_file(&resolved.join(&name), &visible, bounds.file_bytes)?;
+        left = left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| VolumeError::TooLarge { path: shown.to_owned(), limit: bounds.directory_bytes })?;
+        files.push((visible, bytes));
+    }
+    Ok(files)
 }
 
 /// Reads a whole regular file; `shown` is the path that messages name.
-fn read_file(path: &Path, shown: &Path) -> Result<Vec<u8>, VolumeError> {
+fn read_file(path: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>, VolumeError> {
     let unreadable = |source| VolumeError::from_io(shown, source);
     // Asked before opening: to open a FIFO would wait for a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(VolumeError::NotAFile { path: shown.to_owned() });
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(VolumeError::TooLarge { path: shown.to_owned() });
+    File::open(path).map_err(unreadable)?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(VolumeError::TooLarge { path: shown.to_owned(), limit });
     }
     if bytes.is_empty() {
         return Err(VolumeError::Empty { path: shown.to_owned() });
@@ -155,14 +227,22 @@ fn read_file(path: &Path, shown: &Path) -> Result<Vec<u8>, VolumeError> {
 }
 
 impl Digest {
+    /// The 32 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn of<'a>(files: impl IntoIterator<Item = (&'a Path, &'a Vec<u8>)>) -> Self {
+        Self::of_parts(files.into_iter().flat_map(|(name, bytes)| [name.as_os_str().as_encoded_bytes(), bytes]))
+    }
+
+    /// The digest of content that comes in several parts.
+    pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        for (name, bytes) in files {
-            for part in [name.as_os_str().as_encoded_bytes(), bytes] {
-                // The length keeps ("ab", "c") apart from ("a", "bc").
-                context.update(&(part.len() as u64).to_be_bytes());
-                context.update(part);
-            }
+        for part in parts {
+            // The length keeps ("ab", "c") apart from ("a", "bc").
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
@@ -185,11 +265,13 @@ pub enum VolumeError {
         /// The file.
         path: PathBuf,
     },
-    /// The directory has no file that could be a bundle.
-    #[error("`{}` holds no .pem, .crt, .cer or .json file", path.display())]
+    /// The directory has no file of the kind that is looked for.
+    #[error("`{}` holds no file that ends in .{wanted}", path.display())]
     NoBundleFile {
         /// The directory.
         path: PathBuf,
+        /// The endings that count.
+        wanted: String,
     },
     /// A directory, FIFO, socket or device stands where a file should.
     #[error("`{}` is not a regular file", path.display())]
@@ -197,14 +279,16 @@ pub enum VolumeError {
         /// What stands there.
         path: PathBuf,
     },
-    /// The file is larger than any Secret or ConfigMap can be.
-    #[error("`{}` is larger than {MAX_FILE_BYTES} bytes", path.display())]
+    /// The file, or all files of the directory together, are larger than anything of their kind.
+    #[error("`{}` is larger than {limit} bytes", path.display())]
     TooLarge {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
+        /// How much is read at most.
+        limit: u64,
     },
-    /// The directory holds more files than a bundle can have.
-    #[error("`{}` holds more than {MAX_BUNDLE_FILES} bundle files", path.display())]
+    /// The directory holds more files than anybody keeps there.
+    #[error("`{}` holds more than {MAX_FILES} such files", path.display())]
     TooManyFiles {
         /// The directory.
         path: PathBuf,
@@ -254,16 +338,32 @@ const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
 /// The link that the kubelet renames into place.
-const DATA_LINK: &str = "..data";
+pub(crate) const DATA_LINK: &str = "..data";
 
-/// What a file of trust anchors is called.
-const BUNDLE_EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "json"];
+/// How many links are followed: as many as the kernel does.
+const MAX_LINKS: usize = 40;
 
-/// A Kubernetes object holds at most 1 MiB; the public web's roots take a quarter of that.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Which files of a directory are read, and how much of them.
+struct Bounds {
+    extensions: &'static [&'static str],
+    file_bytes: u64,
+    directory_bytes: u64,
+}
 
-/// One file for each root or team is plenty; the bound keeps a wrong path (`/usr/bin`) from being slurped.
-const MAX_BUNDLE_FILES: usize = 64;
+/// Trust anchors. The public web's roots take a quarter of a MiB.
+const ANCHORS: Bounds =
+    Bounds { extensions: &["pem", "crt", "cer", "json"], file_bytes: OBJECT_BYTES, directory_bytes: 16 * MIB };
+
+/// Revocation lists. On a machine without Kubernetes one may be larger than a ConfigMap: 8 MiB is some 200,000 entries.
+const LISTS: Bounds = Bounds { extensions: &["crl", "pem", "der"], file_bytes: 8 * MIB, directory_bytes: 32 * MIB };
+
+const MIB: u64 = 1024 * 1024;
+
+/// A Kubernetes object holds at most 1 MiB.
+const OBJECT_BYTES: u64 = MIB;
+
+/// One file for each root, issuer or team is plenty; the bound keeps a wrong path (`/usr/bin`) from being slurped.
+const MAX_FILES: usize = 64;
 
 /// Two swaps within one read already need a kubelet in a tight loop.
 const MAX_ATTEMPTS: usize = 16;

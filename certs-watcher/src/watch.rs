@@ -7,24 +7,28 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use crate::agents::{self, Agents};
 use crate::clock::Clock;
 use crate::intake::Pace;
 use crate::notice::Notice;
 use crate::snapshot::{Credentials, Observer};
 use crate::sources::Sources;
 use crate::supply::Supply;
+use crate::workload_api::WorkloadApi;
 
 /// Keeps identity and trust current. The one writer; [`Credentials`] are the readers.
 pub struct Watcher {
     supply: Supply,
+    clients: Vec<WorkloadApi>,
 }
 
 impl Watcher {
     /// Loads everything once, so that the first snapshot is already in place. What is absent or broken is no error:
-    /// the snapshot says so, and [`Watcher::run`] goes on trying.
+    /// the snapshot says so, and [`Watcher::run`] goes on trying. A Workload API is first called there.
     pub fn new(sources: Sources, pace: Pace, clock: Clock, observer: Observer) -> (Self, Credentials) {
-        let (supply, credentials) = Supply::new(sources, pace, clock, observer);
-        (Self { supply }, credentials)
+        let (agents, clients) = Agents::new(&sources);
+        let (supply, credentials) = Supply::new(sources, agents, pace, clock, observer);
+        (Self { supply, clients }, credentials)
     }
 
     /// Watches until `stop` completes.
@@ -34,6 +38,7 @@ impl Watcher {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut supply = self.supply;
         let mut stop = pin!(stop);
+        let mut clients = pin!(agents::run(self.clients));
         let mut notice = Notice::new(supply.sources().paths());
         loop {
             // Armed before the pass, so that a change during it is announced; and after it, since the pass may have been
@@ -51,8 +56,11 @@ impl Watcher {
                     debug!("watcher stopped");
                     return;
                 }
-                // Dropping either of these half-way loses nothing: an announcement that was not taken stays.
+                // Not dropped, only left for the length of a pass; first, so that busy files cannot starve it.
+                never = &mut clients => match never {},
+                // Dropping any of these half-way loses nothing: an announcement that was not taken stays.
                 () = notice.changed() => {}
+                () = supply.told() => {}
                 () = sleep(wait) => {}
             }
         }

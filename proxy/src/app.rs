@@ -224,7 +224,7 @@ fn sources(config: &Config) -> Sources {
     let source =
         |trust: &crate::config::TrustBundle| TrustSource::new(trust.trust_domain.clone(), trust.bundle.clone());
     Sources {
-        identity: config.identity.directory.clone(),
+        identity: config.identity.directory.clone().into(),
         expected: config.identity.spiffe_id.clone(),
         trust: config.trust.iter().map(source).collect(),
         deny_list: None,
@@ -246,10 +246,10 @@ fn counting(metrics: Arc<Metrics>) -> portcullis_certs_watcher::snapshot::Observ
             "identity" => Reloaded::Identity,
             _ => Reloaded::Trust,
         };
-        match event.outcome {
-            Outcome::Published { generation } => {
+        match &event.outcome {
+            Outcome::Published { generation, .. } => {
                 metrics.reloaded(kind, "success");
-                metrics.generation(kind, generation);
+                metrics.generation(kind, *generation);
             }
             Outcome::Refused { label } => metrics.reloaded(kind, label),
         }

@@ -47,7 +47,12 @@ impl Workload {
         let id = SpiffeId::new(format!("spiffe://{}/{path}", issuer.trust_domain()))?;
         let identity = files.join(path);
         issuer.issue(&id, &LeafOptions::default())?.write(&identity, Layout::Kubelet)?;
-        let sources = Sources { identity, expected: Some(id.clone()), trust: vec![trust.clone()], deny_list: None };
+        let sources = Sources {
+            identity: identity.into(),
+            expected: Some(id.clone()),
+            trust: vec![trust.clone()],
+            deny_list: None,
+        };
         // The first load is all that is wanted of it.
         let (_, credentials) = Watcher::new(sources, Pace::default(), system_clock(), Box::new(|_| {}));
         Ok(Self { id, credentials })

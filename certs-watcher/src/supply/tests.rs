@@ -1,6 +1,7 @@
 //! Passes made by hand at chosen times: no notification, no waiting.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,15 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::pki::{API, Authority, DAY, HOUR, Leaf, NOW, Prod, at as instant, prod, set_validity};
+use crate::role::Role;
 use crate::snapshot::{NotReady, Severity};
 use crate::sources::TrustSource;
+use crate::verify_peer;
+
+mod deny_list;
+mod events;
+mod revocation;
+mod workload_api;
 
 /// A workload's directories, the supply over them, and the time.
 struct World {
@@ -30,10 +38,14 @@ impl World {
     }
 
     fn start_with(prepare: impl FnOnce(&Path), edit: impl FnOnce(&mut Sources)) -> Self {
+        Self::start_over(prepare, edit, Agents::default())
+    }
+
+    fn start_over(prepare: impl FnOnce(&Path), edit: impl FnOnce(&mut Sources), agents: Agents) -> Self {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let mut sources = Sources {
-            identity: directory.path().join("identity"),
+            identity: directory.path().join("identity").into(),
             expected: None,
             trust: vec![TrustSource::new(TrustDomain::new("prod.test").unwrap(), directory.path().join("trust.pem"))],
             deny_list: None,
@@ -44,6 +56,7 @@ impl World {
         let (told, shown) = (events.clone(), clock.clone());
         let (supply, credentials) = Supply::new(
             sources,
+            agents,
             Pace::default(),
             Arc::new(move || instant(shown.load(Ordering::SeqCst))),
             Box::new(move |event| told.lock().unwrap().push(event.clone())),
@@ -75,16 +88,38 @@ impl World {
     /// What happened since the last call, as `identity 2` or `trust missing`.
     fn told(&self) -> Vec<String> {
         let events: Vec<_> = self.events.lock().unwrap().drain(..).collect();
-        let text = |event: &Event| match event.outcome {
-            Outcome::Published { generation } => format!("{} {generation}", event.subject.kind()),
+        let text = |event: &Event| match &event.outcome {
+            Outcome::Published { generation, .. } => format!("{} {generation}", event.subject.kind()),
             Outcome::Refused { label } => format!("{} {label}", event.subject.kind()),
         };
         events.iter().map(text).collect()
     }
 
+    /// What was published since the last call.
+    fn changes(&self) -> Vec<Change> {
+        let events: Vec<_> = self.events.lock().unwrap().drain(..).collect();
+        let change = |event: Event| match event.outcome {
+            Outcome::Published { change, .. } => Some(change),
+            Outcome::Refused { .. } => None,
+        };
+        events.into_iter().filter_map(change).collect()
+    }
+
+    /// How a peer that comes with this chain would fare.
+    fn verdict(&self, leaf: &Leaf) -> &'static str {
+        let now = instant(self.clock.load(Ordering::SeqCst));
+        let trust = &self.credentials.snapshot().trust;
+        verify_peer(trust, Role::Client, &leaf.chain, now).map_or_else(|error| error.label(), |_| "accepted")
+    }
+
     fn serial(&self) -> String {
         self.credentials.snapshot().material.as_ref().unwrap().serial().to_owned()
     }
+}
+
+/// A path beside the identity.
+fn beside(sources: &Sources, name: &str) -> PathBuf {
+    sources.identity.directory().unwrap().with_file_name(name)
 }
 
 fn write_identity(directory: &Path, leaf: &Leaf) {
@@ -97,6 +132,16 @@ fn write_identity(directory: &Path, leaf: &Leaf) {
 fn write_all(directory: &Path, pki: &Prod) {
     fs::write(directory.join("trust.pem"), pki.root.pem()).unwrap();
     write_identity(directory, &pki.leaf);
+}
+
+/// Swaps files into a volume as the kubelet does.
+fn publish(volume: &Path, name: &str, files: &[(&str, &str)]) {
+    fs::create_dir_all(volume.join(name)).unwrap();
+    for (file, text) in files {
+        fs::write(volume.join(name).join(file), text).unwrap();
+    }
+    symlink(name, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
 }
 
 fn numbered(authority: &Authority, serial: u64) -> Leaf {
@@ -143,7 +188,7 @@ fn every_configured_bundle_has_to_come_once_before_traffic_is_served() {
     let mut world = World::start_with(
         |directory| write_all(directory, &pki),
         |sources| {
-            let bundle = sources.identity.with_file_name("partner.pem");
+            let bundle = beside(sources, "partner.pem");
             sources.trust.push(TrustSource::new(TrustDomain::new("partner.test").unwrap(), bundle));
         },
     );
@@ -333,6 +378,34 @@ fn a_leaf_that_comes_before_its_root_is_kept_aside_until_the_root_comes() {
 }
 
 #[test]
+fn a_leaf_that_waits_for_its_root_is_published_in_the_pass_that_brings_the_root() {
+    let pki = prod();
+    let new = Authority::root("new root");
+    let mut world = World::start_with(
+        |directory| {
+            let (chain, key) = (pki.leaf.chain_pem(), pki.leaf.key_pem());
+            publish(&directory.join("identity"), "..1", &[("tls.crt", &chain), ("tls.key", &key)]);
+            publish(&directory.join("trust"), "..1", &[("prod.pem", &pki.root.pem())]);
+        },
+        |sources| sources.trust[0].bundle = beside(sources, "trust/prod.pem").into(),
+    );
+    world.told();
+    let renewed = numbered(&new.intermediate("prod"), 2);
+    publish(&world.path("identity"), "..2", &[("tls.crt", &renewed.chain_pem()), ("tls.key", &renewed.key_pem())]);
+    let snapshot = world.pass(0);
+    assert_eq!(world.labels(), ["unknown_issuer"], "told at once, since a swapped volume is never half-written");
+    assert!(snapshot.problems[0].message.contains("kept aside"), "{:?}", snapshot.problems);
+    assert_eq!((snapshot.identity_generation, snapshot.problems[0].severity), (1, Severity::Warning));
+
+    let bundle = [pki.root.pem(), new.pem()].concat();
+    publish(&world.path("trust"), "..2", &[("prod.pem", &bundle)]);
+    let snapshot = world.pass(0);
+    assert_eq!((snapshot.identity_generation, snapshot.trust_generation), (2, 2));
+    assert_eq!(world.serial(), "02");
+    assert!(world.labels().is_empty());
+}
+
+#[test]
 fn a_broken_bundle_leaves_the_last_good_one_and_a_set_without_keys_is_meant() {
     let pki = prod();
     let mut world = World::start(|directory| write_all(directory, &pki));
@@ -364,7 +437,7 @@ fn what_is_odd_about_a_bundle_is_a_warning() {
             let text = format!("{}{}{}", pki.root.pem(), old.pem(), pki.leaf.chain_pem());
             fs::write(directory.join("identity/ca.crt"), text).unwrap();
         },
-        |sources| sources.trust[0].bundle = sources.identity.join("ca.crt"),
+        |sources| sources.trust[0].bundle = beside(sources, "identity/ca.crt").into(),
     );
     assert_eq!(world.labels(), ["bundle_is_identity_secret", "anchor_not_valid", "anchor_refused"]);
     let snapshot = world.pass(1000);

@@ -131,3 +131,98 @@ fn a_bundle_is_a_file_or_a_directory_in_either_layout() {
     }
     assert_eq!(label(&at.path().join("many")), "too_large");
 }
+
+#[test]
+fn revocation_lists_may_be_larger_than_an_object_and_are_bounded_in_all() {
+    const MIB: usize = 1024 * 1024;
+    let at = tempdir().unwrap();
+    let lists = at.path().join("lists");
+    for name in ["b.der", "a.crl", "c.pem", "tls.crt", "README", ".d.crl"] {
+        write(&lists.join(name), name);
+    }
+    let names = |path: &Path| -> Vec<_> {
+        let files = read_lists(path).unwrap().files;
+        files.into_iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&lists), ["a.crl", "b.der", "c.pem"]);
+    assert_eq!(names(&lists.join("README")), ["README"], "a file counts whatever it is called");
+
+    let label = |path: &Path| read_lists(path).map_or_else(|error| error.label(), |_| "loaded");
+    let large = "x".repeat(8 * MIB);
+    write(&lists.join("a.crl"), &large);
+    assert_eq!(label(&lists), "loaded");
+    write(&lists.join("a.crl"), &format!("{large}x"));
+    assert_eq!(label(&lists), "too_large");
+    for number in 0..5 {
+        write(&at.path().join(format!("many/{number}.crl")), &large[..if number < 4 { 8 * MIB } else { 1 }]);
+    }
+    assert_eq!(label(&at.path().join("many")), "too_large");
+    fs::remove_file(at.path().join("many/4.crl")).unwrap();
+    assert_eq!(label(&at.path().join("many")), "loaded");
+}
+
+#[test]
+fn a_single_file_is_no_directory() {
+    let at = tempdir().unwrap();
+    kubelet(at.path(), "..1", &[("deny.yaml", "d1")]);
+    let path = at.path().join("deny.yaml");
+    assert_eq!(read_single(&path).unwrap().files, [(path, b"d1".to_vec())]);
+    assert_eq!(read_single(at.path()).unwrap_err().label(), "not_a_file");
+}
+
+#[test]
+fn the_generation_of_a_volume_is_seen_from_itself_and_from_its_files() {
+    let at = tempdir().unwrap();
+    let root = fs::canonicalize(at.path()).unwrap();
+    let volume = root.join("volume");
+    fs::create_dir(&volume).unwrap();
+    assert_eq!(generation_of(&volume), volume);
+    kubelet(&volume, "..1", &[("ca.crt", "c1")]);
+    assert_eq!(
+        (generation_of(&volume), generation_of(&volume.join("ca.crt"))),
+        (volume.join("..1"), volume.join("..1"))
+    );
+    kubelet(&volume, "..2", &[("ca.crt", "c2")]);
+    assert_eq!(generation_of(&volume.join("ca.crt")), volume.join("..2"));
+}
+
+#[test]
+fn a_directory_of_a_projected_volume_is_of_one_generation() {
+    let at = tempdir().unwrap();
+    let root = fs::canonicalize(at.path()).unwrap();
+    let projected = |name: &str, text: &str| {
+        for file in ["identity/tls.crt", "identity/tls.key", "trust/prod.pem"] {
+            write(&root.join(name).join(file), text);
+        }
+        kubelet(&root, name, &[]);
+    };
+    for directory in ["identity", "trust"] {
+        symlink(Path::new("..data").join(directory), root.join(directory)).unwrap();
+    }
+    projected("..1", "1");
+    assert_eq!(read_identity(&root.join("identity")).unwrap().layout, Layout::Swapped);
+    assert_eq!(read_bundle(&root.join("trust/prod.pem")).unwrap().layout, Layout::Swapped);
+    assert_eq!(bundle_files(&root.join("trust")), pairs(&[("prod.pem", "1")]));
+    projected("..2", "2");
+    assert_eq!(read_identity(&root.join("identity")).unwrap().key, b"2");
+    assert_eq!(generation_of(&root.join("trust/prod.pem")), root.join("..2/trust"));
+}
+
+#[test]
+fn links_are_followed_as_the_kernel_does() {
+    let at = tempdir().unwrap();
+    let root = fs::canonicalize(at.path()).unwrap();
+    fs::create_dir_all(root.join("releases/2/identity")).unwrap();
+    symlink("releases/2", root.join("current")).unwrap();
+    symlink("../current/./../../current/identity", root.join("releases/mine")).unwrap();
+    symlink(root.join("current"), root.join("absolute")).unwrap();
+    for path in
+        ["releases/2/identity", "current/identity", "releases/mine", "absolute/identity", "current/../2/identity"]
+    {
+        let path = root.join(path);
+        assert_eq!(follow(&path).1, fs::canonicalize(&path).unwrap(), "{}", path.display());
+    }
+    symlink("loop", root.join("loop")).unwrap();
+    assert_eq!(follow(&root.join("loop/identity")).0.len(), 40, "it ends");
+    assert_eq!(follow(&root.join("current/none/x")).1, root.join("releases/2/none/x"));
+}

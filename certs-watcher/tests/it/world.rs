@@ -38,10 +38,20 @@ impl World {
 
     /// The same at another pace.
     pub async fn run_at<F: Future<Output = ()>>(pace: Pace, prepare: impl FnOnce(&Path), test: impl FnOnce(Self) -> F) {
+        Self::run_over(|_| {}, pace, prepare, test).await;
+    }
+
+    /// The same over more sources.
+    pub async fn run_over<F: Future<Output = ()>>(
+        edit: impl FnOnce(&mut Sources),
+        pace: Pace,
+        prepare: impl FnOnce(&Path),
+        test: impl FnOnce(Self) -> F,
+    ) {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
-        let sources = Sources {
-            identity: directory.path().join("identity"),
+        let mut sources = Sources {
+            identity: directory.path().join("identity").into(),
             expected: None,
             trust: vec![TrustSource::new(
                 TrustDomain::new("prod.test").unwrap(),
@@ -49,6 +59,7 @@ impl World {
             )],
             deny_list: None,
         };
+        edit(&mut sources);
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = events.clone();
         let observer = Box::new(move |event: &Event| told.lock().unwrap().push(event.clone()));

@@ -10,7 +10,8 @@ use super::*;
 const FIRST: &str = "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: first}\n";
 
 fn loader(directory: &Path) -> (Loader, Arc<PolicyStore>) {
-    let nowhere = Sources { identity: directory.join("identity"), expected: None, trust: Vec::new(), deny_list: None };
+    let nowhere =
+        Sources { identity: directory.join("identity").into(), expected: None, trust: Vec::new(), deny_list: None };
     let (_, credentials) = Watcher::new(nowhere, Pace::default(), system_clock(), Box::new(|_| {}));
     let sources = PolicySources { directories: vec![directory.to_owned()], opaque_ports: Vec::new(), credentials };
     Loader::start(sources, Arc::new(Metrics::new()))
