@@ -57,6 +57,11 @@ pub mod material;
 
 pub mod verifier;
 
+// What people ask: what is in a file, what is wrong with it.
+pub mod inspect;
+
+pub mod findings;
+
 // What is published.
 pub mod snapshot;
 
