@@ -62,6 +62,8 @@ pub mod inspect;
 
 pub mod findings;
 
+pub mod examine;
+
 // What is published.
 pub mod snapshot;
 

@@ -1,6 +1,6 @@
 //! `portcullis certs`: what is in certificate files, what is wrong with it, and why a peer is believed or not.
 //!
-//! Parses and prints; `certs-watcher` knows and judges (`inspect.rs`, `findings.rs`, `explanation.rs` there).
+//! Parses and prints; `certs-watcher` knows and judges (`inspect.rs`, `findings.rs`, `examine.rs` there).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -19,6 +19,7 @@ mod inspect;
 mod page;
 mod sarif;
 mod tree;
+mod verify;
 mod words;
 
 /// Look at certificates and bundles.
@@ -31,6 +32,11 @@ pub enum Command {
     /// lists, a key), a SPIFFE bundle in JSON, or a directory of such files. Private keys are checked, never shown.
     /// Ends with 1 if a sidecar would refuse what is there, with 64 if the command line is wrong.
     Inspect(inspect::Inspect),
+    /// Tell step by step why a peer with this chain is accepted or not, naming the certificate at fault.
+    ///
+    /// The verdict is that of the function by which a sidecar judges handshakes. Ends with 1 if the peer is not accepted
+    /// or something cannot be read, with 64 if the command line is wrong.
+    Verify(verify::Verify),
 }
 
 /// Options of every command.
@@ -139,6 +145,32 @@ pub enum Error {
         /// How many warnings.
         warnings: usize,
     },
+    /// A peer with this chain would be refused.
+    #[error("a sidecar would refuse this peer as {roles}")]
+    NotAccepted {
+        /// In which roles.
+        roles: String,
+    },
+    /// Something that the verdict depends on cannot be read.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Input {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Two bundles are given for one trust domain.
+    #[error("--trust is given twice for `{trust_domain}`: a trust domain has one bundle, which may be a directory")]
+    TrustTwice {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// Revocation lists are given for a trust domain without a bundle.
+    #[error("--crl is given for `{trust_domain}`, and --trust is not: without a bundle nobody of it is believed")]
+    CrlWithoutTrust {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+    },
     /// The result could not be printed.
     #[error("could not print the result")]
     Print(#[from] io::Error),
@@ -148,9 +180,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// 1: what is there is not as it has to be. A wrong command line is found before, and ends with 64.
+    /// 64 for a command line that contradicts itself, else 1.
     pub fn exit_code(&self) -> u8 {
-        1
+        match self {
+            Self::TrustTwice { .. } | Self::CrlWithoutTrust { .. } => 64,
+            Self::Refused { .. }
+            | Self::Warned { .. }
+            | Self::NotAccepted { .. }
+            | Self::Input { .. }
+            | Self::Print(_)
+            | Self::Json(_) => 1,
+        }
     }
 }
 
@@ -171,6 +211,7 @@ impl fmt::Display for Count {
 pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), Error> {
     match command {
         Command::Inspect(inspect) => inspect::run(inspect, paint, out),
+        Command::Verify(verify) => verify::run(verify, paint, out),
     }
 }
 

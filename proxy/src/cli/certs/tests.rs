@@ -26,8 +26,8 @@ fn portcullis_with(paint: Paint, line: &str) -> (String, Option<String>) {
     };
     let mut out = Vec::new();
     let error = run(&program.command, paint, &mut out).err();
-    assert!(error.as_ref().is_none_or(|error| error.exit_code() == 1));
-    (String::from_utf8(out).unwrap(), error.map(|error| error.to_string()))
+    let error = error.map(|error| format!("{}{error}", if error.exit_code() == 64 { "usage: " } else { "" }));
+    (String::from_utf8(out).unwrap(), error)
 }
 
 fn portcullis(line: &str) -> (String, Option<String>) {
@@ -244,4 +244,105 @@ fn wrong_command_lines_are_usage_errors() {
         let error = portcullis(line).1.unwrap();
         assert!(error.starts_with("usage: ") && error.contains(word), "{line}: {error}");
     }
+}
+
+#[test]
+fn a_peer_is_explained_step_by_step() {
+    let (prod, scratch) = (prod(), tempfile::tempdir().unwrap());
+    let peer = write(&scratch.path().join("chain.pem"), prod.leaf.chain_pem());
+    let roots = write(&scratch.path().join("roots.pem"), prod.root.pem());
+    let verify = format!("verify --peer {peer} --trust prod.test={roots}");
+    let (text, error) = portcullis(&format!("{verify} {AT}"));
+    assert_eq!(error, None, "{text}");
+    let bytes: usize = prod.leaf.chain.iter().map(|der| der.len()).sum();
+    let text = stable(&text, scratch.path(), &[]).replace(&format!("bytes: {bytes}"), "bytes: BYTES");
+    let expected = include_str!("tests/accepted.txt");
+    assert!(text == expected, "it prints\n{text}\nand should print\n{expected}");
+
+    let (text, error) = portcullis(&format!("{verify} --at 2027-02-15T08:00:00Z"));
+    assert_eq!(error.unwrap(), "a sidecar would refuse this peer as client and server");
+    let text = stable(&text, scratch.path(), &[]).replace(&format!("bytes: {bytes}"), "bytes: BYTES");
+    let expected = include_str!("tests/refused.txt");
+    assert!(text == expected, "it prints\n{text}\nand should print\n{expected}");
+}
+
+#[test]
+fn verify_takes_secrets_lists_roles_and_identities() {
+    let (prod, scratch) = (prod(), tempfile::tempdir().unwrap());
+    let at = |name: &str| scratch.path().join(name);
+    let id = secret(scratch.path(), &prod);
+    let roots = write(&at("roots.pem"), prod.root.pem());
+    let crl = write(&at("root.crl"), crl(&prod.root, 2));
+    let der = write(&at("leaf.der"), &prod.leaf.chain[0]);
+    let intermediate = write(&at("prod.pem"), prod.intermediate.pem());
+    let broken = write(&at("broken.pem"), "nothing");
+    let refused = Some("a sidecar would refuse this peer as client and server");
+    for (line, error, words) in [
+        (format!("--peer {id} --trust prod.test={roots}"), None, "as client and server, at"),
+        (format!("--peer {der} --trust prod.test={intermediate}"), None, "accepted as `spiffe://prod.test/"),
+        (format!("--peer {id} --trust prod.test={roots} --role client"), None, "as client, at"),
+        (format!("--peer {id} --trust prod.test={roots} --expect {API}"), None, "8 identity      ok"),
+        (format!("--peer {id} --trust prod.test={roots} --expect spiffe://prod.test/x"), refused, "(wrong_identity)"),
+        (format!("--peer {id} --trust prod.test={roots} --crl prod.test={crl}"), refused, "is revoked by CRL 7 of"),
+        (
+            format!("--peer {id} --trust prod.test={roots} --role server --expect spiffe://prod.test/x"),
+            Some("a sidecar would refuse this peer as server"),
+            "at fault: `CN=leaf` (serial 0abc)",
+        ),
+        (format!("--peer {id} --trust prod.test={broken}"), refused, "cannot be loaded"),
+        (format!("--peer {id} --trust dev.test={roots}"), refused, "no bundle was given for `prod.test`"),
+    ] {
+        let (text, ended) = portcullis(&format!("verify {line} {AT}"));
+        assert_eq!(ended.as_deref(), error, "{line}: {text}");
+        assert!(text.contains(words), "{line}: {words} is missing from\n{text}");
+    }
+    for (line, word) in [
+        (format!("--peer {broken} --trust prod.test={roots}"), "broken.pem` cannot be used"),
+        (format!("--peer {id}/none --trust prod.test={roots}"), "does not exist"),
+        (format!("--peer {id} --trust prod.test={roots} --crl prod.test={broken}"), "broken.pem` cannot be used"),
+        (format!("--peer {id} --trust prod.test={roots} --crl dev.test={crl}"), "usage: --crl is given"),
+        (format!("--peer {id} --trust prod.test={roots} --trust prod.test={roots}"), "usage: --trust is given twice"),
+        (format!("--peer {id}"), "usage: "),
+        (format!("--peer {id} --trust {roots}"), "TRUST_DOMAIN=PATH"),
+        (format!("--peer {id} --trust prod.test={roots} --expect x"), "usage: "),
+    ] {
+        let (text, error) = portcullis(&format!("verify {line} {AT}"));
+        let error = error.unwrap();
+        assert!(error.contains(word) && text.is_empty(), "{line}: {error}");
+    }
+}
+
+#[test]
+fn verify_writes_its_steps_as_json() {
+    let (prod, scratch) = (prod(), tempfile::tempdir().unwrap());
+    let id = secret(scratch.path(), &prod);
+    let roots = write(&scratch.path().join("roots.pem"), Authority::root("other").pem());
+    let (text, error) = portcullis(&format!("verify --peer {id} --trust prod.test={roots} {AT} --json"));
+    assert!(error.is_some());
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let roles: Vec<_> = json["examinations"].as_array().unwrap().iter().map(|found| &found["role"]).collect();
+    assert_eq!(roles, ["client", "server"]);
+    let found = &json["examinations"][0];
+    assert_eq!((&found["accepted"], &found["label"]), (&false.into(), &"unknown_issuer".into()));
+    assert_eq!(found["atFault"], "`CN=prod` (serial 02)");
+    let outcomes: Vec<_> = found["steps"].as_array().unwrap().iter().map(|step| &step["outcome"]).collect();
+    assert_eq!(outcomes, ["passed", "passed", "passed", "failed", "notReached", "notReached", "notReached"]);
+    assert_eq!(found["steps"][3]["notes"].as_array().unwrap().last().unwrap()["tone"], "bad");
+}
+
+fn crl(issuer: &Authority, revoked: u64) -> Vec<u8> {
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: pki::date(NOW - HOUR),
+        next_update: pki::date(NOW + HOUR),
+        crl_number: rcgen::SerialNumber::from(7_u64),
+        issuing_distribution_point: None,
+        revoked_certs: vec![rcgen::RevokedCertParams {
+            serial_number: rcgen::SerialNumber::from(revoked),
+            revocation_time: pki::date(NOW - HOUR),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer.issuer).unwrap().der().to_vec()
 }
