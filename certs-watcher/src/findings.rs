@@ -15,6 +15,7 @@ mod rules;
 pub use rules::Rule;
 
 use crate::certificate::one_line;
+use crate::explain::explain;
 use crate::inspect::{CertificateFacts, FileFacts, Inspection, Purpose};
 
 /// One finding.
@@ -129,10 +130,13 @@ impl Found {
             self.error(&rules::UNREADABLE, At::path(&inspection.path), reason.clone());
             return;
         }
-        for file in &inspection.files {
+        for (index, file) in inspection.files.iter().enumerate() {
             if let Some(fault) = &file.fault {
                 let at = At::line(&file.path, fault.line());
-                self.error(&rules::UNREADABLE, at, crate::explain(fault));
+                // Nothing depends on the `ca.crt` of a Secret.
+                let is_aside = inspection.purpose == Purpose::Secret && index > 0;
+                let severity = if is_aside { Severity::Warning } else { Severity::Error };
+                self.add(severity, &rules::UNREADABLE, at, &explain(fault));
             }
             lists::judge(self, file);
         }

@@ -1,7 +1,7 @@
 //! What a path holds, described for people: a Secret directory, PEM, DER, a revocation list, a SPIFFE bundle, a key.
 //!
-//! Bytes and a moment go in, words and numbers come out: reading is the business of [`volume`](crate::volume), and what
-//! is wrong with it is told by [`findings`](crate::findings). A private key is proven to fit and is never kept.
+//! Bytes and a moment go in, words and numbers come out: reading is the business of `volume.rs`, and what is wrong with it
+//! is told by [`findings`](crate::findings). A private key is proven to fit and is never kept.
 
 use std::path::{Path, PathBuf};
 
@@ -126,8 +126,10 @@ impl Inspection {
         let mut chain = FileFacts::of(&path.join("tls.crt"), &secret.certificate, now);
         chain.key = Some(KeyFacts::of(&path.join("tls.key"), secret.key.as_deref(), &chain));
         self.files.push(chain);
-        if let Ok(authority) = &secret.authority {
-            self.files.push(FileFacts::of(&path.join("ca.crt"), authority, now));
+        match &secret.authority {
+            Ok(authority) => self.files.push(FileFacts::of(&path.join("ca.crt"), authority, now)),
+            Err(VolumeError::Missing { .. }) => {}
+            Err(error) => self.files.push(FileFacts::unread(&path.join("ca.crt"), error)),
         }
     }
 

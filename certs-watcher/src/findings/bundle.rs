@@ -11,7 +11,11 @@ pub(super) fn judge(found: &mut Found, inspection: &Inspection) {
     let at = At::path(&inspection.path);
     if inspection.beside_identity {
         let message = "it is the ca.crt of the identity's own Secret: a guess of the issuer, which changes only when the leaf is renewed and never holds the old and the new root together, so a change of root breaks calls";
-        found.warning(&rules::CA_CRT_AS_TRUST, at, message);
+        match inspection.trust_domain {
+            Some(_) => found.warning(&rules::CA_CRT_AS_TRUST, at, message),
+            // It may only be looked at.
+            None => found.note(&rules::CA_CRT_AS_TRUST, at, message),
+        }
     }
     for file in &inspection.files {
         judge_form(found, inspection, file);

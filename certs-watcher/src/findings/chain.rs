@@ -18,8 +18,9 @@ use crate::material::MaterialError;
 use crate::path_error::PathError;
 use crate::peer_error::PeerError;
 use crate::role::Role;
+use crate::signed::Signed;
 use crate::svid::{self, SvidError};
-use crate::trust::Trust;
+use crate::trust::{Trust, algorithms};
 use crate::verify::verify_peer;
 
 pub(super) fn judge(found: &mut Found, file: &FileFacts, authority: Option<&FileFacts>) {
@@ -34,6 +35,7 @@ pub(super) fn judge(found: &mut Found, file: &FileFacts, authority: Option<&File
     let id = identity(found, file, leaf);
     issuers(found, file);
     time(found, file, leaf);
+    self_signed(found, file, leaf);
     let holds_so_far = found.findings.len() == before;
     if let Some(id) = id.filter(|_| holds_so_far) {
         path(found, file, authority, &id);
@@ -109,6 +111,16 @@ fn time(found: &mut Found, file: &FileFacts, certificate: &CertificateFacts) {
 
 fn expired(certificate: &CertificateFacts, now: Timestamp) -> String {
     format!("{} expired at {}, and it is {now}", certificate.facts.name, certificate.life.not_after)
+}
+
+/// No bundle can vouch for a leaf that nobody but itself has signed: an anchor has to be a CA.
+fn self_signed(found: &mut Found, file: &FileFacts, leaf: &CertificateFacts) {
+    let key = &leaf.facts.public_key;
+    let is_own = Signed::parse(&leaf.der).is_some_and(|signed| signed.is_by(key, algorithms().all));
+    if leaf.kind == Kind::Leaf && is_own {
+        let message = format!("the leaf {} is signed by its own key, so nobody vouches for it", leaf.facts.name);
+        found.error(&rules::BROKEN_CHAIN, At::certificate(file, leaf), message);
+    }
 }
 
 /// Whether the chain holds together, by the verdict of the sidecar itself.
@@ -208,8 +220,8 @@ fn drift(found: &mut Found, file: &FileFacts, leaf: &CertificateFacts) {
     }
     for certificate in file.ordered().filter(|certificate| certificate.kind == Kind::Intermediate) {
         bundle::path_length(found, file, certificate);
-        name_constraints(found, file, certificate);
     }
+    name_constraints(found, file);
     for certificate in file.ordered() {
         little_life_left(found, file, certificate);
     }
@@ -223,20 +235,24 @@ fn drift(found: &mut Found, file: &FileFacts, leaf: &CertificateFacts) {
     }
 }
 
-fn name_constraints(found: &mut Found, file: &FileFacts, certificate: &CertificateFacts) {
-    let constraints = certificate.name_constraints.as_ref();
-    if constraints.is_some_and(|constraints| constraints.permitted.iter().any(|name| name.kind == "URI")) {
-        return;
+/// From the top down: an issuer is held by what holds the one above it.
+fn name_constraints(found: &mut Found, file: &FileFacts) {
+    let intermediates: Vec<_> = file.ordered().filter(|certificate| certificate.kind == Kind::Intermediate).collect();
+    for certificate in intermediates.into_iter().rev() {
+        let constraints = certificate.name_constraints.as_ref();
+        if constraints.is_some_and(|constraints| constraints.permitted.iter().any(|name| name.kind == "URI")) {
+            return;
+        }
+        let what = match constraints {
+            None => "has no name constraints",
+            Some(_) => "has name constraints without a permitted URI subtree",
+        };
+        let message = format!(
+            "the intermediate {} {what}: where one root signs dev and prod and is the anchor, whoever holds the dev intermediate can issue prod identities",
+            certificate.facts.name
+        );
+        found.warning(&rules::NO_NAME_CONSTRAINTS, At::certificate(file, certificate), message);
     }
-    let what = match constraints {
-        None => "has no name constraints",
-        Some(_) => "has name constraints without a permitted URI subtree",
-    };
-    let message = format!(
-        "the intermediate {} {what}: where one root signs dev and prod and is the anchor, whoever holds the dev intermediate can issue prod identities",
-        certificate.facts.name
-    );
-    found.warning(&rules::NO_NAME_CONSTRAINTS, At::certificate(file, certificate), message);
 }
 
 fn little_life_left(found: &mut Found, file: &FileFacts, certificate: &CertificateFacts) {

@@ -180,6 +180,11 @@ fn chains_that_do_not_hold() {
     let stage = Stage::new().secret(forged, prod.leaf.key_pem(), None);
     check("a signature by another key of the same name", &stage, &["E K010 signature"]);
 
+    let key = KeyPair::generate().unwrap();
+    let alone = crate::pki::leaf_params(API).self_signed(&key).unwrap().der().clone();
+    let alone = Leaf { chain: vec![alone], key };
+    check("a leaf that signed itself", &Stage::of(&alone), &["E K010 signed by its own key"]);
+
     let deep = prod.intermediate.intermediate_with("deeper", strict);
     check("a path length that is exceeded", &below(deep), &["E K010"]);
 
@@ -247,6 +252,15 @@ fn drift_of_chains() {
         params.name_constraints =
             Some(NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees: vec![anywhere] });
     });
+    let below = prod.root.intermediate_with("policy", |params| {
+        strict(params);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    });
+    let below = below.intermediate_with("issuing", |params| {
+        strict(params);
+        params.custom_extensions.clear();
+    });
+    check("held by the one above", &Stage::of(&below.leaf(API)), &[]);
     check("constraints that bind no SPIFFE ID", &excluding, &["W K104 without a permitted URI"]);
 
     let three_quarters = NOW - HOUR + 25 * HOUR * 3 / 4;
@@ -303,6 +317,9 @@ fn files_that_are_not_what_they_should_be() {
     let secret = |text: &[u8]| Stage::new().secret(text, prod.leaf.key_pem(), None);
     check("blank", &secret(b"\n \n"), &["E K001 empty"]);
     check("cut off", &secret(&chain.as_bytes()[..chain.len() - 30]), &["E K001 no end line"]);
+    let aside = Stage::new().secret(&chain, prod.leaf.key_pem(), Some("nothing"));
+    check("a damaged ca.crt", &aside, &["W K001 neither PEM"]);
+    check("an empty ca.crt", &Stage::new().secret(&chain, prod.leaf.key_pem(), Some("")), &["W K001 is empty"]);
     check("no PEM", &secret(b"hello"), &["E K001 neither PEM nor DER"]);
     check("PEM with junk in it", &secret(section("CERTIFICATE", b"junk").as_bytes()), &["E K001 certificate 1"]);
     check("a missing path", &Stage::new().file_that_is_missing(), &["E K001 does not exist"]);
@@ -392,6 +409,10 @@ fn what_several_paths_have_in_common() {
     let path = stage.directory.path().join("identity/ca.crt");
     let mut used = stage;
     used.targets = vec![Target { path, trust_domain: Some(TrustDomain::new("prod.test").unwrap()) }];
+    let mut looked_at = secret();
+    let path = looked_at.directory.path().join("identity/ca.crt");
+    looked_at.targets = vec![Target { path, trust_domain: None }];
+    check("ca.crt looked at", &looked_at, &["N K105 guess of the issuer"]);
     check("ca.crt as a bundle", &used, &["W K105 guess of the issuer"]);
     check("a copy of ca.crt", &secret().bundle("prod.test", "trust.pem", &root), &["N K105 exactly"]);
     let more = format!("{root}{}", Authority::root("next").pem());

@@ -11,9 +11,11 @@ use super::sections::{self, Sections};
 use super::{CertificateFacts, Encoding, Fit, KeyFacts, Kind, ListFacts, as_explanation, shown};
 use crate::certificate::{Certificate, MalformedCertificate};
 use crate::chain;
+use crate::explain::explain;
 use crate::pem::PemError;
 use crate::revocation::CrlError;
 use crate::spiffe_bundle::SpiffeBundleError;
+use crate::volume::VolumeError;
 
 /// One file, described.
 #[derive(Debug, Serialize)]
@@ -44,7 +46,17 @@ pub struct FileFacts {
 
 impl FileFacts {
     pub(super) fn of(path: &Path, bytes: &[u8], now: UnixTime) -> Self {
-        let mut file = Self {
+        let mut file = Self::empty(path);
+        file.fault = file.take(bytes, now).err();
+        file
+    }
+
+    pub(super) fn unread(path: &Path, error: &VolumeError) -> Self {
+        Self { fault: Some(FileFault::Unread { reason: explain(error) }), ..Self::empty(path) }
+    }
+
+    fn empty(path: &Path) -> Self {
+        Self {
             path: shown(path),
             encoding: None,
             certificates: Vec::new(),
@@ -55,9 +67,7 @@ impl FileFacts {
             sequence: None,
             refresh_hint: None,
             fault: None,
-        };
-        file.fault = file.take(bytes, now).err();
-        file
+        }
     }
 
     fn take(&mut self, bytes: &[u8], now: UnixTime) -> Result<(), FileFault> {
@@ -143,6 +153,12 @@ impl FileFacts {
 /// Why a file cannot be taken apart.
 #[derive(Debug, Error)]
 pub enum FileFault {
+    /// It could not be read.
+    #[error("{reason}")]
+    Unread {
+        /// Why not.
+        reason: String,
+    },
     /// The PEM text is empty or damaged.
     #[error(transparent)]
     Pem(PemError),
@@ -186,6 +202,7 @@ impl FileFault {
     /// A fixed word for metrics.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::Unread { .. } => "unreadable",
             Self::Pem(source) => source.label(),
             Self::Json(source) => source.label(),
             Self::Certificate { .. } => "malformed_certificate",

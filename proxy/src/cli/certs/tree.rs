@@ -21,7 +21,8 @@ pub(super) fn inspection(page: &mut Page, inspection: &Inspection) {
     if let [file] = inspection.files.as_slice()
         && file.path == inspection.path
     {
-        page.line(&format!("{path}: {what}: {}", contents(file)));
+        let what = if file.encoding.is_some() { format!("{what} ({})", contents(file)) } else { contents(file) };
+        page.line(&format!("{path}: {what}"));
         return draw(page, inspection, file);
     }
     page.line(&format!("{path}: {what}"));
@@ -101,8 +102,9 @@ fn chain(page: &mut Page, file: &FileFacts) {
     page.line(&format!("{INDENT}{}", title(page, leaf)));
     branch(page, file, leaf, INDENT, &mut drawn);
     for certificate in file.certificates.iter().filter(|certificate| !drawn.contains(&certificate.position)) {
-        let stray = page.ink(Ink::Yellow, "belongs to no issuer of the leaf:");
-        page.line(&format!("{INDENT}{stray} {}", title(page, certificate)));
+        let why = if file.chain.contains(&certificate.position) { "further up:" } else { STRAY };
+        let why = page.ink(Ink::Yellow, why);
+        page.line(&format!("{INDENT}{why} {}", title(page, certificate)));
         fields(page, certificate, &format!("{INDENT}{INDENT}"));
     }
 }
@@ -235,6 +237,8 @@ fn private_key(page: &mut Page, inspection: &Inspection, key: &KeyFacts) {
 }
 
 const INDENT: &str = "  ";
+
+const STRAY: &str = "repeats another, or belongs to no issuer of the leaf:";
 
 /// Chains are of three; deeper ones are drawn without further turns.
 const DEEPEST: usize = 48;
