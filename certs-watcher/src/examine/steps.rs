@@ -1,13 +1,18 @@
 //! The steps with their outcomes, read off the verdict: before the step at which it failed all passed, after it none was
 //! reached.
 
+use spiffe::SpiffeId;
+
 use super::climb::Climb;
 use super::{Note, Question, Step, StepName, StepOutcome};
+use crate::bundle::{Anchor, Bundle};
 use crate::certificate::Certificate;
 use crate::chain::{self, Ordered};
 use crate::clock::Timestamp;
 use crate::path_error::PathError;
 use crate::peer_error::PeerError;
+use crate::revocation::Crl;
+use crate::signed::Signed;
 use crate::svid;
 
 pub(super) fn of(
@@ -95,7 +100,7 @@ fn notes(question: &Question<'_>, certificates: &[Certificate<'_>], climb: &Clim
         StepName::TrustDomain => certificates.first().and_then(|leaf| bundle(question, leaf)).into_iter().collect(),
         StepName::Path => climb.links.clone(),
         StepName::Anchor => climb.of_anchor.clone(),
-        StepName::Revocation => certificates.first().map(|leaf| lists(question, leaf)).unwrap_or_default(),
+        StepName::Revocation => lists(question, certificates),
         StepName::DenyList => {
             let entries = question.trust.deny_list().len();
             vec![Note::good(format!("entries of the deny list: {entries}"))]
@@ -141,15 +146,40 @@ fn bundle(question: &Question<'_>, leaf: &Certificate<'_>) -> Option<Note> {
     })
 }
 
-fn lists(question: &Question<'_>, leaf: &Certificate<'_>) -> Vec<Note> {
-    let revocation = svid::spiffe_id(leaf).ok().and_then(|id| question.trust.revocation(id.trust_domain()));
-    let Some(revocation) = revocation else { return Vec::new() };
-    let of_list = |list: &crate::Crl| {
-        let due = Timestamp(list.next_update());
-        let text = |verb| format!("{list} revokes {}, and its successor {verb} due at {due}", list.revoked());
-        if question.now > list.next_update() { Note::doubtful(text("was")) } else { Note::good(text("is")) }
+/// What each list is worth for this chain. One that counts for nothing is the usual reason why a revocation does not bite.
+fn lists(question: &Question<'_>, certificates: &[Certificate<'_>]) -> Vec<Note> {
+    let id = certificates.first().and_then(|leaf| svid::spiffe_id(leaf).ok());
+    let Some(trust_domain) = id.as_ref().map(SpiffeId::trust_domain) else { return Vec::new() };
+    let (Some(revocation), Some(bundle)) =
+        (question.trust.revocation(trust_domain), question.trust.bundle(trust_domain))
+    else {
+        return Vec::new();
     };
-    revocation.lists().iter().map(of_list).collect()
+    revocation.lists().iter().map(|list| of_list(question, certificates, bundle, list)).collect()
+}
+
+fn of_list(question: &Question<'_>, certificates: &[Certificate<'_>], bundle: &Bundle, list: &Crl) -> Note {
+    if !certificates.iter().any(|certificate| certificate.issuer() == list.issuer()) {
+        return Note::doubtful(format!("{list} is of no issuer of this chain, so it says nothing about it"));
+    }
+    let sent = certificates
+        .iter()
+        .filter(|issuer| issuer.subject() == list.issuer() && issuer.signs_lists())
+        .map(Certificate::public_key);
+    let anchors = bundle.anchors().iter();
+    let anchors = anchors.filter(|anchor| anchor.name.subject == list.issuer() && anchor.signs_lists());
+    let signed = Signed::parse(list.der());
+    let counts = |key: &[u8]| signed.is_some_and(|signed| signed.is_by(key, question.trust.algorithms().all));
+    if !sent.chain(anchors.map(Anchor::public_key)).any(counts) {
+        return Note::doubtful(format!(
+            "{list} is not signed by an issuer of this chain that may sign lists: it counts for nothing"
+        ));
+    }
+    let (revoked, due) = (list.revoked(), Timestamp(list.next_update()));
+    if question.now > list.next_update() {
+        return Note::doubtful(format!("{list} revokes {revoked}, and its successor was due at {due}"));
+    }
+    Note::good(format!("{list} revokes {revoked}, and its successor is due at {due}"))
 }
 
 /// No handshake has more; a longer chain is refused for that.

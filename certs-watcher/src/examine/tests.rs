@@ -306,6 +306,16 @@ fn revoked_and_denied() {
     let unknown = base().with_revocations([lists(&prod.root, &[9], strict, NOW + DAY)]);
     Case::new(&unknown, chain).refused(step, "revocation_unknown", "CN=leaf", "");
 
+    for (what, issuer, words) in [
+        ("a list of another issuer", Authority::root("other"), "of no issuer of this chain"),
+        ("a list under another key", Authority::root("root"), "is not signed by an issuer of this chain"),
+    ] {
+        let aside = base().with_revocations([lists(&issuer, &[2], usual, NOW + DAY)]);
+        let found = Case::new(&aside, chain).accepted(what);
+        let note = &found.steps[5].notes[0];
+        assert!(note.tone == Tone::Doubtful && note.text.contains(words), "{found:#?}");
+    }
+
     let mut denying = DenyList::default();
     denying.deny_identity(SpiffeId::new("spiffe://prod.test/other").unwrap(), "stolen".to_owned());
     let other = base().with_deny_list(Arc::new(denying));
