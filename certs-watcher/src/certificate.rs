@@ -62,12 +62,7 @@ impl<'a> Certificate<'a> {
 
     /// The serial number in lower-case hex, without the zero byte that DER puts before a high first bit.
     pub fn serial(&self) -> String {
-        let bytes = self.parsed.raw_serial();
-        let bytes = match bytes {
-            [0, rest @ ..] if !rest.is_empty() => rest,
-            all => all,
-        };
-        hex(bytes.get(..MAX_SERIAL_BYTES).unwrap_or(bytes))
+        serial_text(self.parsed.raw_serial())
     }
 
     /// The first instant at which the certificate is valid.
@@ -136,14 +131,18 @@ impl<'a> Certificate<'a> {
         Fingerprint::of(self.der)
     }
 
-    /// The size of the modulus, if this is an RSA key that is too small to be trusted.
-    pub fn weak_rsa_bits(&self) -> Option<usize> {
+    /// The size of the modulus, if this is an RSA key.
+    pub fn rsa_bits(&self) -> Option<usize> {
         let Ok(PublicKey::RSA(key)) = self.parsed.public_key().parsed() else { return None };
         let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
         let significant = key.modulus.get(zeros..).unwrap_or_default();
         let unused = significant.first().map_or(0, |byte| byte.leading_zeros() as usize);
-        let bits = significant.len() * 8 - unused;
-        (bits < MIN_RSA_BITS).then_some(bits)
+        Some(significant.len() * 8 - unused)
+    }
+
+    /// The size of the modulus, if this is an RSA key that is too small to be trusted.
+    pub fn weak_rsa_bits(&self) -> Option<usize> {
+        self.rsa_bits().filter(|bits| *bits < MIN_RSA_BITS)
     }
 
     /// Why this certificate may not sign others, if it may not: `cA` has to be true, and a key usage, where there is
@@ -245,14 +244,34 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Makes text that a peer may have written fit for one line of a log: control characters become `?`, and it ends after
+/// Writes a serial number as [`Certificate::serial`] does.
+pub(crate) fn serial_text(bytes: &[u8]) -> String {
+    let bytes = match bytes {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    hex(bytes.get(..MAX_SERIAL_BYTES).unwrap_or(bytes))
+}
+
+/// Makes text that a peer may have written fit for one line of a log or a terminal: see [`one_line`]; and it ends after
 /// [`MAX_TEXT_CHARS`].
 pub(crate) fn printable(text: &str) -> String {
-    let mut clean: String = text.chars().take(MAX_TEXT_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut clean: String = text.chars().take(MAX_TEXT_CHARS).map(shown).collect();
     if text.chars().nth(MAX_TEXT_CHARS).is_some() {
         clean.push('…');
     }
     clean
+}
+
+/// The whole text with `?` for every character that would move the cursor, or turn the direction of what follows.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(shown).collect()
+}
+
+fn shown(c: char) -> char {
+    let turns_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let ends_line = matches!(c, '\u{2028}' | '\u{2029}');
+    if c.is_control() || turns_direction || ends_line { '?' } else { c }
 }
 
 pub(crate) fn name_text(name: &X509Name<'_>) -> String {

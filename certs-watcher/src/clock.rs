@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -34,6 +35,12 @@ impl fmt::Display for Timestamp {
             // Only a year past 9999 comes here; the number is still useful to a reader.
             None => write!(f, "{seconds} s after 1970"),
         }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -57,6 +57,13 @@ pub mod material;
 
 pub mod verifier;
 
+// What people ask: what is in a file, what is wrong with it.
+pub mod inspect;
+
+pub mod findings;
+
+pub mod examine;
+
 // What is published.
 pub mod change;
 pub mod snapshot;

@@ -240,6 +240,17 @@ impl Origin {
     }
 }
 
+/// Proves that a PEM text holds one plain key that can be used, and that it is the leaf's.
+pub(crate) fn check_key(
+    text: &[u8],
+    chain: &[CertificateDer<'static>],
+    leaf: &Certificate<'_>,
+) -> Result<(), MaterialError> {
+    let key = pem::private_key(text).map_err(MaterialError::Key)?;
+    let candidate = Candidate { certificates: Cow::Borrowed(chain), key, origin: Origin::Files };
+    certified_key(&candidate, chain, leaf).map(drop)
+}
+
 fn certified_key(
     candidate: &Candidate<'_>,
     chain: &[CertificateDer<'static>],

@@ -178,6 +178,31 @@ impl PathError {
         if matches!(other, Self::UnknownIssuer { .. } | Self::NoPath) { self } else { other }
     }
 
+    /// The certificate at fault, as far as it is known.
+    pub fn certificate(&self) -> Option<&CertificateName> {
+        match self {
+            Self::Expired { certificate, .. }
+            | Self::NotYetValid { certificate, .. }
+            | Self::UnknownIssuer { certificate, .. }
+            | Self::BadSignature { certificate }
+            | Self::IdleAnchor { anchor: certificate, .. }
+            | Self::BadIssuer { certificate, .. }
+            | Self::WeakKey { certificate, .. }
+            | Self::PathLength { certificate, .. }
+            | Self::Purpose { certificate, .. }
+            | Self::UriConstraints { issuer: certificate, .. }
+            | Self::UnreadableConstraints { certificate, .. }
+            | Self::NameConstraints { certificate }
+            | Self::Revocation(
+                RevocationFault::Revoked { certificate, .. }
+                | RevocationFault::Unknown { certificate }
+                | RevocationFault::Stale { certificate, .. },
+            )
+            | Self::Invalid { certificate, .. } => Some(certificate),
+            Self::Malformed { .. } | Self::TooComplex | Self::NoPath => None,
+        }
+    }
+
     /// Puts what webpki found into words, with the certificate at fault as far as it tells.
     pub(crate) fn from_webpki(
         error: webpki::Error,

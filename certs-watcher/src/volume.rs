@@ -63,6 +63,34 @@ pub fn read_identity(directory: &Path) -> Result<IdentityFiles, VolumeError> {
     })
 }
 
+/// Everything that an issuer writes into a Secret, as it stood at one moment. No `Debug`: it holds the private key.
+pub struct SecretFiles {
+    /// `tls.crt`.
+    pub certificate: Vec<u8>,
+    /// `tls.key`, or why it cannot be read: whoever looks at certificates may not be allowed to.
+    pub key: Result<Vec<u8>, VolumeError>,
+    /// `ca.crt`, which not every issuer writes.
+    pub authority: Result<Vec<u8>, VolumeError>,
+    /// How the files are laid out.
+    pub layout: Layout,
+}
+
+/// Reads `tls.crt`, `tls.key` and `ca.crt` of one generation, to be looked at.
+///
+/// # Errors
+/// If the directory or `tls.crt` is missing, empty, too large or unreadable.
+pub fn read_secret(directory: &Path) -> Result<SecretFiles, VolumeError> {
+    consistently(directory, |resolved, layout| {
+        let file = |name| read_file(&resolved.join(name), &directory.join(name));
+        Ok(SecretFiles { certificate: file(CERTIFICATE)?, key: file(KEY), authority: file(AUTHORITY), layout })
+    })
+}
+
+/// Whether a directory is a Secret with an identity, rather than a bundle.
+pub fn is_secret(directory: &Path) -> bool {
+    [CERTIFICATE, KEY].iter().any(|name| directory.join(name).exists())
+}
+
 /// Reads a trust bundle: a file, or a directory of `.pem`, `.crt`, `.cer` and `.json` files. Either may lie in a
 /// kubelet volume.
 ///
@@ -336,6 +364,7 @@ impl VolumeError {
 /// The names of a `kubernetes.io/tls` Secret.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+const AUTHORITY: &str = "ca.crt";
 
 /// The link that the kubelet renames into place.
 pub(crate) const DATA_LINK: &str = "..data";

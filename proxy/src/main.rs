@@ -21,6 +21,8 @@ enum Command {
     Validate(cli::run::FileArgs),
     #[command(subcommand)]
     Ca(cli::ca::Command),
+    #[command(subcommand)]
+    Certs(cli::certs::Command),
     /// Show everything on two services and their sidecars, check it, and exit 1 if anything is not as promised.
     Demo(cli::demo::DemoArgs),
 }
@@ -42,6 +44,10 @@ fn main() -> ExitCode {
         }
         Command::Validate(args) => tell(cli::run::validate(&args, &mut stderr), cli::run::RunError::exit_code),
         Command::Ca(command) => tell(cli::ca::run(&command, &mut stdout), |_| 1),
+        Command::Certs(command) => {
+            let paint = cli::certs::Paint::of(&stdout);
+            tell(cli::certs::run(&command, paint, &mut stdout), cli::certs::Error::exit_code)
+        }
         Command::Demo(args) => tell(cli::demo::run(&args, &mut stdout), |_| 1),
     };
     if let Some(message) = outcome {

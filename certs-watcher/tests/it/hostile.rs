@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use portcullis_certs_watcher::examine::{Question, examine};
+use portcullis_certs_watcher::findings;
+use portcullis_certs_watcher::inspect::{self, Inspection, Target};
 use portcullis_certs_watcher::pem::{certificates, private_key};
 use portcullis_certs_watcher::spiffe_bundle::SpiffeBundle;
 use portcullis_certs_watcher::volume::read_bundle;
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 use rustls_pki_types::CertificateDer;
 use spiffe::TrustDomain;
 
-use crate::pki::{Authority, now, prod};
+use crate::pki::{self, Authority, now, prod};
 
 fn trust(anchor: &Authority) -> Trust {
     let directory = tempfile::tempdir().unwrap();
@@ -50,7 +53,51 @@ fn a_chain_cut_anywhere_proves_nothing() {
     }
 }
 
+/// What people are told of these bytes, as one text.
+fn told_of(directory: &std::path::Path, bytes: &[u8]) -> String {
+    let path = directory.join("file");
+    std::fs::write(&path, bytes).unwrap();
+    let targets = [None, Some(TrustDomain::new("prod.test").unwrap())]
+        .map(|trust_domain| Target { path: path.clone(), trust_domain });
+    let inspections: Vec<_> =
+        targets.iter().map(|target| Inspection::of(target, inspect::read(target), now())).collect();
+    let findings = findings::list(&inspections, now());
+    let facts = serde_json::to_string(&inspections).unwrap();
+    let findings: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    format!("{facts}{}", findings.join(" "))
+}
+
+#[test]
+fn a_changed_file_is_described_and_explained_in_clean_text() {
+    let pki = prod();
+    let trust = trust(&pki.root);
+    let directory = tempfile::tempdir().unwrap();
+    let clean = |text: &str| assert!(!text.chars().any(char::is_control), "{text:?}");
+    for position in (0..pki.leaf.chain[0].len()).step_by(2) {
+        let mut bytes = pki.leaf.chain[0].to_vec();
+        bytes[position] ^= 1 << (position % 8);
+        clean(&told_of(directory.path(), &bytes));
+        clean(&told_of(directory.path(), &bytes[..position]));
+        let chain = [bytes.into(), pki.leaf.chain[1].clone()];
+        clean(&told_of(directory.path(), pki::pem(&chain).as_bytes()));
+        let broken = std::collections::BTreeMap::new();
+        let (chain, role, expected, now) = (&chain[..], Role::Client, None, now());
+        let examination = examine(&Question { chain, trust: &trust, broken: &broken, role, expected, now });
+        assert!(!examination.accepted && verify(&trust, chain).is_err());
+        let notes = examination.steps.iter().flat_map(|step| &step.notes);
+        notes.for_each(|note| clean(&note.text));
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_bytes_make_a_description_panic(bytes in prop::collection::vec(any::<u8>(), 1..300)) {
+        let directory = tempfile::tempdir().unwrap();
+        told_of(directory.path(), &bytes);
+        told_of(directory.path(), &[&[0x30, 0x82], bytes.as_slice()].concat());
+        told_of(directory.path(), pki::section("X509 CRL", &bytes).as_bytes());
+    }
+
     #[test]
     fn no_bytes_make_a_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = certificates(&bytes);

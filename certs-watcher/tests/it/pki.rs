@@ -25,7 +25,7 @@ pub fn now() -> UnixTime {
     at(NOW)
 }
 
-fn date(seconds: u64) -> OffsetDateTime {
+pub fn date(seconds: u64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).unwrap()).unwrap()
 }
 

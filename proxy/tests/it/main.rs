@@ -24,6 +24,7 @@ mod wire;
 
 // What is shown on it.
 mod bounds;
+mod certs;
 mod drain;
 mod grpc;
 mod headers;
