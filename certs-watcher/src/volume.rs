@@ -81,7 +81,7 @@ pub struct SecretFiles {
 /// If the directory or `tls.crt` is missing, empty, too large or unreadable.
 pub fn read_secret(directory: &Path) -> Result<SecretFiles, VolumeError> {
     consistently(directory, |resolved, layout| {
-        let file = |name| read_file(&resolved.join(name), &directory.join(name));
+        let file = |name| read_file(&resolved.join(name), &directory.join(name), OBJECT_BYTES);
         Ok(SecretFiles { certificate: file(CERTIFICATE)?, key: file(KEY), authority: file(AUTHORITY), layout })
     })
 }
