@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use portcullis_certs_watcher::{Credentials, Event, Outcome, Pace, Sources, TrustSource, Watcher, system_clock};
+use portcullis_certs_watcher::{
+    Credentials, DenyListSource, Event, Outcome, Pace, Sources, TrustSource, Watcher, system_clock,
+};
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +23,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
-use crate::config::{Config, Protocol};
+use crate::config::{Config, Protocol, TrustBundle};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
@@ -36,7 +38,7 @@ use crate::telemetry::spans::Spans;
 use crate::telemetry::{Telemetry, access_log};
 use crate::tls::Tls;
 use crate::workers::Workers;
-use crate::{admin, listen};
+use crate::{admin, deny_file, listen};
 
 /// A sidecar that runs.
 #[derive(Debug)]
@@ -221,13 +223,17 @@ impl Listeners {
 }
 
 fn sources(config: &Config) -> Sources {
-    let source =
-        |trust: &crate::config::TrustBundle| TrustSource::new(trust.trust_domain.clone(), trust.bundle.clone());
+    let source = |trust: &TrustBundle| TrustSource {
+        trust_domain: trust.trust_domain.clone(),
+        bundle: trust.bundle.clone().into(),
+        crl: trust.crl.as_ref().map(|lists| lists.path.clone()),
+        revocation: trust.crl.as_ref().map(|lists| lists.policy).unwrap_or_default(),
+    };
     Sources {
         identity: config.identity.directory.clone().into(),
         expected: config.identity.spiffe_id.clone(),
         trust: config.trust.iter().map(source).collect(),
-        deny_list: None,
+        deny_list: config.deny_list.clone().map(|path| DenyListSource { path, read: deny_file::read }),
     }
 }
 

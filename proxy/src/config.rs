@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_certs_watcher::RevocationPolicy;
 use portcullis_policy::diagnostic::Diagnostics;
 use spiffe::{SpiffeId, TrustDomain};
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub identity: Identity,
     /// Whom we believe, by trust domain.
     pub trust: Vec<TrustBundle>,
+    /// The file that names identities and certificates to refuse at once; none by default.
+    pub deny_list: Option<PathBuf>,
     /// Directories with policy documents; empty when there is nothing inbound to decide on.
     pub policy: Vec<PathBuf>,
     /// Mesh to application.
@@ -59,13 +62,24 @@ pub struct Identity {
     pub spiffe_id: Option<SpiffeId>,
 }
 
-/// The anchors of one trust domain.
+/// The anchors of one trust domain, and what takes trust in its members away again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustBundle {
     /// The trust domain.
     pub trust_domain: TrustDomain,
     /// PEM or SPIFFE JSON, a file or a directory.
     pub bundle: PathBuf,
+    /// Revocation lists; none by default.
+    pub crl: Option<RevocationLists>,
+}
+
+/// Revocation lists for the chains of one trust domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationLists {
+    /// PEM or DER, a file or a directory.
+    pub path: PathBuf,
+    /// What their silence means. Default: what no list covers is allowed, and a list that is overdue still counts.
+    pub policy: RevocationPolicy,
 }
 
 /// What the application speaks.

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod telemetry;
 
 pub mod config;
+pub mod deny_file;
 
 pub mod policy_store;
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use portcullis_policy::diagnostic::{Diagnostic, Severity};
+use portcullis_policy::diagnostic::{Diagnostics, Severity};
 
 use crate::app::{self, Stop};
 use crate::config::{Checked, Config};
+use crate::deny_file;
 use crate::telemetry::log::{self, Format};
 
 /// Where the configuration is.
@@ -80,13 +81,20 @@ pub fn run(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Checks the configuration without starting.
+/// Checks the configuration, and the deny list that it names, without starting. A deny list that is not there yet is no
+/// mistake: the machine that checks is rarely the one that runs.
 ///
 /// # Errors
-/// When it is wrong.
+/// When one of them is wrong.
 pub fn validate(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
     log::install(Format::Text, tracing::Level::WARN);
     let config = read(args, messages)?;
+    if let Some(path) = &config.deny_list
+        && let Err(found) = deny_file::check(path)
+    {
+        show(&found, messages);
+        return Err(RunError::Configuration { file: path.clone(), mistakes: mistakes(&found) });
+    }
     let file = args.config.display();
     let (inbound, outbound) = (config.inbound.len(), config.outbound.len());
     let _ = writeln!(messages, "{file}: valid, {inbound} inbound and {outbound} outbound listeners");
@@ -101,12 +109,17 @@ fn read(args: &FileArgs, messages: &mut dyn Write) -> Result<Config, RunError> {
         Ok(Checked { config, warnings }) => (Some(config), warnings),
         Err(found) => (None, found),
     };
-    for diagnostic in found.iter() {
-        // Standard error may be closed; the exit code says the rest.
-        let _ = write!(messages, "{diagnostic}");
-    }
-    let is_error = |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error;
-    config.ok_or_else(|| RunError::Configuration { file, mistakes: found.iter().filter(is_error).count() })
+    show(&found, messages);
+    config.ok_or_else(|| RunError::Configuration { file, mistakes: mistakes(&found) })
+}
+
+fn show(found: &Diagnostics, messages: &mut dyn Write) {
+    // Standard error may be closed; the exit code says the rest.
+    let _ = write!(messages, "{found}");
+}
+
+fn mistakes(found: &Diagnostics) -> usize {
+    found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
 }
 
 /// SIGTERM and SIGINT.

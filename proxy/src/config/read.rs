@@ -1,6 +1,7 @@
 //! From the file to the checked configuration, collecting every mistake.
 
 mod bounds;
+mod credentials;
 mod telemetry;
 
 use std::net::SocketAddr;
@@ -11,10 +12,10 @@ use std::sync::Arc;
 use portcullis_policy::diagnostic::{Codes, Diagnostics};
 use portcullis_policy::document::{Fields, Item, Reader, parse};
 use portcullis_policy::source::{File, Position, Source};
-use spiffe::{SpiffeId, TrustDomain};
+use spiffe::SpiffeId;
 
 use super::values;
-use super::{Checked, Config, Identity, Inbound, Limits, Logs, Outbound, Protocol, Timeouts, TrustBundle};
+use super::{Checked, Config, Inbound, Limits, Logs, Outbound, Protocol, Timeouts};
 
 pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
     let source = match Source::read(File { name, bytes }, &CODES) {
@@ -55,8 +56,9 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         }
     }
     // Every part is read before any of them may end the reading, so that all mistakes are found.
-    let identity = fields.required("identity").and_then(identity);
-    let trust = fields.required("trust").and_then(trust);
+    let identity = fields.required("identity").and_then(credentials::identity);
+    let trust = fields.required("trust").and_then(credentials::trust);
+    let deny_list = fields.optional("denyList").map(path);
     let inbound = optional_list(&fields, "inbound", inbound);
     let outbound = optional_list(&fields, "outbound", outbound);
     let policy = fields.optional("policy").map(policy);
@@ -91,6 +93,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
     Some(Config {
         identity: identity?,
         trust: trust?,
+        deny_list: deny_list.map_or(Some(None), |path| path.map(Some))?,
         policy: policy.unwrap_or_else(|| Some(Vec::new()))?,
         inbound,
         outbound,
@@ -103,38 +106,6 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         logs: logs?,
         tracing: tracing?,
     })
-}
-
-fn identity(item: Item<'_>) -> Option<Identity> {
-    let fields = item.fields(&["directory", "spiffeId"])?;
-    let directory = fields.required("directory").and_then(path);
-    let spiffe_id = match fields.optional("spiffeId") {
-        None => Some(None),
-        Some(item) => spiffe_id(item).map(Some),
-    };
-    Some(Identity { directory: directory?, spiffe_id: spiffe_id? })
-}
-
-fn trust(item: Item<'_>) -> Option<Vec<TrustBundle>> {
-    let bundles = item.each(|item| {
-        let fields = item.fields(&["trustDomain", "bundle", "crl"])?;
-        if let Some(crl) = fields.optional("crl") {
-            not_yet(crl);
-        }
-        let domain = fields.required("trustDomain");
-        let trust_domain = domain.and_then(|item| item.parsed(CODES.bad_value, trust_domain_of).map(|td| (item, td)));
-        let bundle = fields.required("bundle").and_then(path);
-        Some((trust_domain?, bundle?))
-    })?;
-    let mut read: Vec<TrustBundle> = Vec::new();
-    for ((item, trust_domain), bundle) in bundles {
-        if read.iter().any(|other| other.trust_domain == trust_domain) {
-            let message = format!("the trust domain `{trust_domain}` is named twice");
-            item.error(TWICE, message).help("keep one entry; its bundle may be a directory of files");
-        }
-        read.push(TrustBundle { trust_domain, bundle });
-    }
-    Some(read)
 }
 
 fn policy(item: Item<'_>) -> Option<Vec<PathBuf>> {
@@ -249,10 +220,6 @@ fn address(item: Item<'_>) -> Option<SocketAddr> {
     item.parsed(CODES.bad_value, values::address)
 }
 
-fn trust_domain_of(text: &str) -> Result<TrustDomain, String> {
-    TrustDomain::new(text).map_err(|error| format!("`{text}` is no trust domain: {error}"))
-}
-
 fn spiffe_id(item: Item<'_>) -> Option<SpiffeId> {
     let id = item.parsed(CODES.bad_value, |text| {
         SpiffeId::new(text).map_err(|error| format!("`{text}` is no SPIFFE ID: {error}"))
@@ -274,7 +241,7 @@ const ROOT: [&str; 15] = [
     "identity", "trust", "denyList", "policy", "inbound", "outbound", "capture", "workers", "timeouts", "limits",
     "admin", "metrics", "health", "logs", "tracing",
 ];
-const NOT_YET: [&str; 2] = ["denyList", "capture"];
+const NOT_YET: [&str; 1] = ["capture"];
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15000);
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 15020);

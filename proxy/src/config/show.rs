@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
+use portcullis_certs_watcher::{StaleList, UnknownStatus};
 use serde_json::{Value, json};
 
-use super::{Config, Limits, Timeouts};
+use super::{Config, Limits, Timeouts, TrustBundle};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 
 impl Config {
     /// For the admin page. Nothing in a configuration is secret: keys are named by directory only.
     pub fn to_json(&self) -> Value {
-        let trust: Vec<Value> = self
-            .trust
-            .iter()
-            .map(|trust| json!({ "trustDomain": trust.trust_domain.to_string(), "bundle": trust.bundle }))
-            .collect();
+        let trust: Vec<Value> = self.trust.iter().map(TrustBundle::to_json).collect();
         let inbound: Vec<Value> = self
             .inbound
             .iter()
@@ -47,6 +44,7 @@ impl Config {
         json!({
             "identity": { "directory": self.identity.directory, "spiffeId": spiffe_id },
             "trust": trust,
+            "denyList": self.deny_list,
             "policy": { "directories": self.policy },
             "inbound": inbound,
             "outbound": outbound,
@@ -61,6 +59,26 @@ impl Config {
                 json!({ "endpoint": format!("http://{}", export.endpoint), "sampleRatio": export.sample_ratio })
             }),
         })
+    }
+}
+
+impl TrustBundle {
+    fn to_json(&self) -> Value {
+        let mut shown = json!({ "trustDomain": self.trust_domain.to_string(), "bundle": self.bundle });
+        if let (Some(crl), Some(map)) = (&self.crl, shown.as_object_mut()) {
+            let unknown = match crl.policy.unknown {
+                UnknownStatus::Allow => "allow",
+                UnknownStatus::Refuse => "refuse",
+            };
+            let stale = match crl.policy.stale {
+                StaleList::Warn => "warn",
+                StaleList::Refuse => "refuse",
+            };
+            map.insert("crl".to_owned(), json!(crl.path));
+            map.insert("unknownStatus".to_owned(), json!(unknown));
+            map.insert("staleCrl".to_owned(), json!(stale));
+        }
+        shown
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use portcullis_certs_watcher::{StaleList, UnknownStatus};
+
 use super::*;
 
 const SMALLEST: &str = "
@@ -106,7 +108,6 @@ fn what_weakens_or_does_nothing_is_refused() {
         &["C014 `http://10.0.0.1:4318` is not on loopback"],
     );
     check_mistakes(&with("capture: {inbound: 15006, outbound: 15001}"), &["C021 `capture` is not supported"]);
-    check_mistakes(&with("denyList: /deny.yaml"), &["C021 `denyList` is not supported"]);
     check_mistakes(&with("limits: {ratePerIdentity: 5}"), &["C021 `ratePerIdentity` is not supported"]);
     check_mistakes("identity: {directory: /id}\ntrust: [{trustDomain: a, bundle: /b}]", &["C020 there is neither"]);
 }
@@ -147,4 +148,43 @@ fn the_configuration_is_shown_in_its_own_words() {
     assert_eq!(shown["inbound"][0]["protocol"], "http");
     assert_eq!(shown["timeouts"]["handshake"], "10s");
     assert_eq!(shown["timeouts"]["maxAge"], "0");
+}
+
+/// The smallest configuration with more in its entry of `trust`.
+fn trusting(more: &str) -> String {
+    SMALLEST.replace("/trust/prod.pem}", &format!("/trust/prod.pem, {more}}}"))
+}
+
+#[test]
+fn revocation_lists_and_the_deny_list_are_read() {
+    let config = read(SMALLEST).unwrap();
+    assert_eq!((config.trust[0].crl.clone(), config.deny_list), (None, None));
+    for (more, unknown, stale) in [
+        ("crl: /crl", UnknownStatus::Allow, StaleList::Warn),
+        ("crl: /crl, unknownStatus: allow, staleCrl: warn", UnknownStatus::Allow, StaleList::Warn),
+        ("crl: /crl, unknownStatus: refuse, staleCrl: refuse", UnknownStatus::Refuse, StaleList::Refuse),
+    ] {
+        let config = read(&format!("{}denyList: /deny.yaml", trusting(more))).unwrap();
+        let policy = RevocationPolicy { unknown, stale };
+        assert_eq!(config.trust[0].crl, Some(RevocationLists { path: "/crl".into(), policy }), "{more}");
+        assert_eq!(config.deny_list, Some("/deny.yaml".into()));
+        let shown = config.to_json();
+        assert_eq!((&shown["trust"][0]["crl"], &shown["denyList"]), (&"/crl".into(), &"/deny.yaml".into()));
+        assert_eq!(shown["trust"][0]["unknownStatus"] == "refuse", unknown == UnknownStatus::Refuse, "{more}");
+        assert_eq!(shown["trust"][0]["staleCrl"] == "refuse", stale == StaleList::Refuse, "{more}");
+    }
+}
+
+#[test]
+fn what_would_have_no_effect_on_revocation_is_refused() {
+    check_mistakes(
+        &trusting("unknownStatus: refuse, staleCrl: warn"),
+        &["C010 `unknownStatus` says what to make of", "C010 `staleCrl` says what to make of"],
+    );
+    check_mistakes(
+        &trusting("crl: /crl, unknownStatus: deny, staleCrl: ignore"),
+        &["C014 `unknownStatus` cannot be `deny`", "C014 `staleCrl` cannot be `ignore`"],
+    );
+    check_mistakes(&trusting("crl: ''"), &["C012 `crl` is an empty string"]);
+    check_mistakes(&with("denyList: [/deny.yaml]"), &["C011 `denyList` must be a string, not a list"]);
 }

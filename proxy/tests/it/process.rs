@@ -81,6 +81,25 @@ async fn a_wrong_configuration_is_listed_whole_and_ends_with_64() {
 }
 
 #[tokio::test]
+async fn the_deny_list_is_checked_with_the_configuration_where_it_exists() {
+    let pki = Pki::new();
+    let (folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), "127.0.0.1:9".parse().unwrap());
+    let deny = folder.path().join("deny.yaml");
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text_of}denyList: {}\n", deny.display())).unwrap();
+    let validate = || portcullis(&["validate", "--config", &config]).output().unwrap();
+    assert_eq!(validate().status.code(), Some(0), "not there yet");
+    std::fs::write(&deny, format!("identities: [{{spiffeId: \"{CALLER}\", reason: stolen}}]")).unwrap();
+    assert_eq!(validate().status.code(), Some(0), "{}", text(&validate()));
+    std::fs::write(&deny, "identities: []\ncertificates: [{serial: 4c}]").unwrap();
+    let output = validate();
+    assert_eq!(output.status.code(), Some(64));
+    for words in ["deny.yaml:1:13: error[D012]", "deny.yaml:2:16: error[D010]", "`issuer`", "`reason`", "3 mistakes"] {
+        assert!(text(&output).contains(words), "{words} is missing from\n{}", text(&output));
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_ends_with_1_and_its_name() {
     let pki = Pki::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
