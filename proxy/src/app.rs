@@ -11,10 +11,11 @@ mod upkeep;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use portcullis_certs_watcher::{
-    Credentials, DenyListSource, Event, Outcome, Pace, Sources, TrustSource, Watcher, system_clock,
+    Credentials, DenyListSource, Event, Outcome, Pace, Sources, Subject, TrustSource, Watcher, system_clock,
 };
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
@@ -248,16 +249,23 @@ fn policy_sources(config: &Config, credentials: &Credentials) -> PolicySources {
 
 fn counting(metrics: Arc<Metrics>) -> portcullis_certs_watcher::snapshot::Observer {
     Box::new(move |event: &Event| {
-        let kind = match event.subject.kind() {
-            "identity" => Reloaded::Identity,
-            _ => Reloaded::Trust,
+        let kind = match event.subject {
+            Subject::Identity => Reloaded::Identity,
+            Subject::Trust(_) => Reloaded::Trust,
+            Subject::Revocation(_) => Reloaded::Crl,
+            Subject::DenyList => Reloaded::DenyList,
         };
-        match &event.outcome {
+        match event.outcome {
             Outcome::Published { generation, .. } => {
-                metrics.reloaded(kind, "success");
-                metrics.generation(kind, *generation);
+                let since = SystemTime::now();
+                metrics.reloaded(kind);
+                metrics.generation(kind, generation, since);
+                if matches!(kind, Reloaded::Crl | Reloaded::DenyList) {
+                    // What takes trust away makes another generation of trust.
+                    metrics.generation(Reloaded::Trust, generation, since);
+                }
             }
-            Outcome::Refused { label } => metrics.reloaded(kind, label),
+            Outcome::Refused { label } => metrics.reload_refused(kind, label),
         }
     })
 }

@@ -3,6 +3,7 @@
 //! Everything that must reach a connection after it was admitted goes through here: the drain, the admin view, and the
 //! re-check when policy or trust change. An entry leaves when its guard is dropped, so the registry cannot leak.
 
+mod anchors;
 mod recheck;
 mod signal;
 
@@ -16,6 +17,8 @@ use portcullis_certs_watcher::Peer;
 use spiffe::SpiffeId;
 use tokio::sync::Notify;
 
+use self::anchors::Anchors;
+pub use self::anchors::{Census, Tally};
 pub use self::recheck::{Grounds, Judge};
 pub use self::signal::{Level, Signal};
 use crate::telemetry::metrics::{Direction, Metrics};
@@ -117,6 +120,7 @@ impl Full {
 #[derive(Debug)]
 pub struct Connections {
     table: Mutex<Table>,
+    anchors: Anchors,
     next_id: AtomicU64,
     left: Notify,
     limit: usize,
@@ -136,6 +140,7 @@ impl Connections {
     pub fn new(limit: usize, limit_per_identity: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             table: Mutex::default(),
+            anchors: Anchors::default(),
             next_id: AtomicU64::new(1),
             left: Notify::new(),
             limit,
@@ -168,6 +173,7 @@ impl Connections {
         }
         table.open.insert(id, Arc::clone(&entry));
         drop(table);
+        self.note(&entry);
         self.metrics.of(direction).connections.increment(1.0);
         Ok(Registered { entry, connections: Arc::clone(self) })
     }
@@ -211,6 +217,17 @@ impl Connections {
         }
     }
 
+    /// Who chains to which anchor, at this moment and within the last day.
+    pub fn census(&self) -> Census {
+        self.anchors.census(&self.snapshot(), Instant::now())
+    }
+
+    fn note(&self, entry: &Entry) {
+        if let Some(peer) = &entry.opened.peer {
+            self.anchors.note(peer, Instant::now());
+        }
+    }
+
     fn leave(&self, entry: &Entry) {
         let mut table = self.lock();
         table.open.remove(&entry.id);
@@ -226,6 +243,7 @@ impl Connections {
             }
         }
         drop(table);
+        self.note(entry);
         self.metrics.of(entry.opened.direction).connections.decrement(1.0);
         self.left.notify_waiters();
     }

@@ -58,7 +58,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// The fixed word for `portcullis_reload_total{result}`.
+    /// The fixed word for `portcullis_reload_total{reason}`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Directory(error) => error.label(),
@@ -313,11 +313,11 @@ impl Loader {
         for warning in &loaded.warnings {
             tracing::warn!(warning, "the policy should be looked at");
         }
-        let (number, rules) = (loaded.number, loaded.policy.rules().count());
+        let (number, since, rules) = (loaded.number, loaded.since, loaded.policy.rules().count());
         self.store.current.store(Some(Arc::new(loaded)));
         self.store.changed.send_replace(number);
-        self.metrics.reloaded(Reloaded::Policy, "success");
-        self.metrics.generation(Reloaded::Policy, number);
+        self.metrics.reloaded(Reloaded::Policy);
+        self.metrics.generation(Reloaded::Policy, number, since);
         tracing::info!(revision, number, rules, "policy in force");
     }
 
@@ -331,7 +331,7 @@ impl Loader {
         if before.is_some_and(|before| *before == text) {
             return;
         }
-        self.metrics.reloaded(Reloaded::Policy, error.label());
+        self.metrics.reload_refused(Reloaded::Policy, error.label());
         if self.store.current.load().is_some() {
             tracing::warn!(error = text, "the policy on disk is refused, the last good one stays in force");
         } else {

@@ -4,6 +4,7 @@
 //! its own writes out, spans are exported by a thread of the SDK.
 
 pub mod access_log;
+pub mod inventory;
 pub mod log;
 pub mod metrics;
 pub mod repeated;

@@ -1,15 +1,17 @@
 //! What has to be done now and then: metrics folded, gauges set, idle connections closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use portcullis_certs_watcher::Snapshot;
+use portcullis_certs_watcher::{Certificate, Fingerprint, Snapshot};
 use rustls_pki_types::UnixTime;
 
+use crate::connections::Census;
 use crate::drain::{Phase, Tasks};
 use crate::readiness::{self, PolicyNeed};
 use crate::sidecar::Sidecar;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::inventory::{AnchorLabels, Ends, Inventory};
 use crate::upstream::pool::Pool;
 use crate::workers::Workers;
 
@@ -20,7 +22,7 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
     let mut told: Option<Vec<String>> = None;
     loop {
         metrics.upkeep();
-        publish(metrics, &sidecar.tls.credentials().snapshot());
+        metrics.take_inventory(inventory(&sidecar.tls.credentials().snapshot(), &sidecar.connections.census()));
         let obstacles = readiness::obstacles(&sidecar, need, UnixTime::now());
         metrics.ready(if obstacles.is_empty() { 1.0 } else { 0.0 });
         if told.as_ref() != Some(&obstacles) {
@@ -40,17 +42,42 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
     }
 }
 
-fn publish(metrics: &Metrics, snapshot: &Snapshot) {
-    let end = |not_after: UnixTime| SystemTime::UNIX_EPOCH + Duration::from_secs(not_after.as_secs());
+/// What there is of certificates, anchors and revocation lists, and who hangs on which anchor.
+fn inventory(snapshot: &Snapshot, census: &Census) -> Inventory {
+    let mut inventory = Inventory::default();
     if let Some(own) = &snapshot.material {
-        metrics.certificate_not_after("leaf", end(own.not_after()));
-    }
-    for bundle in snapshot.trust.bundles() {
-        // Of several anchors the first to end is the one that somebody has to look after.
-        if let Some(first) = bundle.anchors().iter().map(|anchor| anchor.not_after).min_by_key(UnixTime::as_secs) {
-            metrics.certificate_not_after(&format!("anchor:{}", bundle.trust_domain()), end(first));
+        inventory.not_after(Ends::Leaf, own.not_after());
+        let ends = own.chain().iter().skip(1).filter_map(|der| Some(Certificate::parse(der).ok()?.not_after()));
+        if let Some(first) = ends.min_by_key(UnixTime::as_secs) {
+            inventory.not_after(Ends::Intermediate, first);
         }
     }
+    for bundle in snapshot.trust.bundles() {
+        let trust_domain = bundle.trust_domain();
+        for anchor in bundle.anchors() {
+            let fingerprint = short(&anchor.fingerprint);
+            let labels = AnchorLabels { trust_domain: trust_domain.as_str(), fingerprint: &fingerprint };
+            let tally = census.of(trust_domain, &anchor.fingerprint);
+            inventory.not_after(Ends::Anchor(labels), anchor.not_after);
+            inventory.anchor_peers(labels, "now", tally.now);
+            inventory.anchor_peers(labels, "24h", tally.day);
+        }
+        let mut due = BTreeMap::new();
+        for list in snapshot.trust.revocation(trust_domain).into_iter().flat_map(|revocation| revocation.lists()) {
+            // An older list may lie beside its successor; a verifier goes by the newest as well.
+            let newest = due.entry(list.issuer()).or_insert_with(|| list.next_update());
+            *newest = (*newest).max(list.next_update());
+        }
+        for (issuer, due) in due {
+            inventory.crl_next_update(trust_domain.as_str(), issuer, due);
+        }
+    }
+    inventory
+}
+
+/// The beginning of a fingerprint, as it stands in labels: 64 bits tell the anchors of a bundle apart.
+fn short(fingerprint: &Fingerprint) -> String {
+    fingerprint.to_string().chars().take(16).collect()
 }
 
 /// Sweeps the pools of each worker on that worker, `pools` being in the order of the workers.

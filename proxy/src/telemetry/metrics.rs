@@ -4,11 +4,13 @@
 //! recorder belongs to one sidecar, so that several in one process (tests, the demo) count apart.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use super::inventory::{Family, Inventory};
 
 /// Which way a connection or request goes: inbound is mesh to application, outbound is application to mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,8 +36,12 @@ impl Direction {
 pub enum Reloaded {
     /// Our own certificate and key.
     Identity,
-    /// A trust bundle.
+    /// A trust bundle; as a generation, all that trust depends on, lists included.
     Trust,
+    /// The revocation lists of a trust domain.
+    Crl,
+    /// The deny list.
+    DenyList,
     /// The policy documents.
     Policy,
 }
@@ -45,6 +51,8 @@ impl Reloaded {
         match self {
             Self::Identity => "identity",
             Self::Trust => "trust",
+            Self::Crl => "crl",
+            Self::DenyList => "deny_list",
             Self::Policy => "policy",
         }
     }
@@ -58,6 +66,7 @@ pub struct Metrics {
     outbound: PerDirection,
     access_log_dropped: Counter,
     accept_pauses: Counter,
+    inventory: Mutex<Inventory>,
 }
 
 /// Handles that exist once for each direction.
@@ -94,6 +103,7 @@ impl Metrics {
             outbound: PerDirection::new(&recorder, Direction::Outbound),
             access_log_dropped: recorder.register_counter(&Key::from_name(ACCESS_LOG_DROPPED), &METADATA),
             accept_pauses: recorder.register_counter(&Key::from_name(ACCEPT_PAUSES), &METADATA),
+            inventory: Mutex::default(),
             recorder,
         }
     }
@@ -108,7 +118,8 @@ impl Metrics {
 
     /// The Prometheus text exposition of everything.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner).render();
+        self.handle.render() + &inventory
     }
 
     /// Folds recorded samples into their histograms. Without a call every few seconds, samples pile up in memory until
@@ -133,9 +144,18 @@ impl Metrics {
         self.counter(REQUESTS_REFUSED, [("direction", direction.label()), ("reason", reason)]).increment(1);
     }
 
-    /// Counts an attempt to reload; `result` is `success` or the fixed word of the failure.
-    pub fn reloaded(&self, kind: Reloaded, result: &'static str) {
-        self.counter(RELOADS, [("kind", kind.label()), ("result", result)]).increment(1);
+    /// Counts a reload that took effect.
+    pub fn reloaded(&self, kind: Reloaded) {
+        self.reload(kind, "success", "");
+    }
+
+    /// Counts a reload that was refused; `reason` is a fixed word of ours.
+    pub fn reload_refused(&self, kind: Reloaded, reason: &'static str) {
+        self.reload(kind, "refused", reason);
+    }
+
+    fn reload(&self, kind: Reloaded, result: &'static str, reason: &'static str) {
+        self.counter(RELOADS, [("kind", kind.label()), ("result", result), ("reason", reason)]).increment(1);
     }
 
     /// Counts lines that the access log could not take.
@@ -159,11 +179,9 @@ impl Metrics {
         self.recorder.register_counter(&Key::from_parts(DECISIONS, labels), &METADATA)
     }
 
-    /// Publishes the end of a certificate's life. `role` is `leaf`, or `anchor:` and the trust domain.
-    pub fn certificate_not_after(&self, role: &str, not_after: SystemTime) {
-        let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
-        let key = Key::from_parts(NOT_AFTER, vec![Label::new("role", role.to_owned())]);
-        self.recorder.register_gauge(&key, &METADATA).set(seconds);
+    /// Replaces what there is of certificates, anchors and revocation lists.
+    pub fn take_inventory(&self, inventory: Inventory) {
+        *self.inventory.lock().unwrap_or_else(PoisonError::into_inner) = inventory;
     }
 
     /// Publishes whether the sidecar is ready: 1 or 0.
@@ -171,11 +189,14 @@ impl Metrics {
         self.recorder.register_gauge(&Key::from_name(READY), &METADATA).set(ready);
     }
 
-    /// Publishes the generation numbers in force.
-    pub fn generation(&self, kind: Reloaded, number: u64) {
-        let key = Key::from_parts(GENERATION, vec![Label::from_static_parts("kind", kind.label())]);
+    /// Publishes the number of the generation in force, and since when it is.
+    pub fn generation(&self, kind: Reloaded, number: u64, since: SystemTime) {
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
         // Generations count reloads of one process: far below the 2^53 that a float holds exactly.
-        self.recorder.register_gauge(&key, &METADATA).set(number as f64);
+        for (name, value) in [(GENERATION, number as f64), (GENERATION_SINCE, since)] {
+            let key = Key::from_parts(name, vec![Label::from_static_parts("kind", kind.label())]);
+            self.recorder.register_gauge(&key, &METADATA).set(value);
+        }
     }
 
     fn counter<const N: usize>(&self, name: &'static str, labels: [(&'static str, &'static str); N]) -> Counter {
@@ -257,11 +278,25 @@ const REQUEST_SECONDS: &str = "portcullis_http_request_seconds";
 const REQUESTS_REFUSED: &str = "portcullis_http_requests_refused_total";
 const DECISIONS: &str = "portcullis_policy_decisions_total";
 const RELOADS: &str = "portcullis_reload_total";
-const NOT_AFTER: &str = "portcullis_certificate_not_after_timestamp_seconds";
 const READY: &str = "portcullis_ready";
 const GENERATION: &str = "portcullis_generation";
+const GENERATION_SINCE: &str = "portcullis_generation_timestamp_seconds";
 const ACCESS_LOG_DROPPED: &str = "portcullis_access_log_dropped_total";
 const ACCEPT_PAUSES: &str = "portcullis_accept_pauses_total";
+
+// What comes and goes, and is therefore published whole.
+pub(super) const NOT_AFTER: Family = Family {
+    name: "portcullis_certificate_not_after_timestamp_seconds",
+    help: "End of life of certificates in use, in seconds since 1970",
+};
+pub(super) const CRL_NEXT_UPDATE: Family = Family {
+    name: "portcullis_crl_next_update_timestamp_seconds",
+    help: "When the newest revocation list of an issuer has to have a successor, in seconds since 1970",
+};
+pub(super) const ANCHOR_PEERS: Family = Family {
+    name: "portcullis_anchor_peers",
+    help: "Peers whose certificate chains to an anchor: connected now, or within the last 24 hours (the least, where there are thousands)",
+};
 
 const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     (HANDSHAKES, None, "TLS handshakes by direction, result (ok, refused) and reason of a refusal"),
@@ -273,10 +308,14 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     (REQUEST_SECONDS, Some(Unit::Seconds), "Time from a request's head to the end of its response"),
     (REQUESTS_REFUSED, None, "HTTP requests answered by the sidecar itself, by reason"),
     (DECISIONS, None, "Policy decisions by deciding policy and rule; mode audit decided nothing"),
-    (RELOADS, None, "Reloads of identity, trust and policy by result"),
-    (NOT_AFTER, None, "End of life of certificates in use, in seconds since 1970"),
+    (
+        RELOADS,
+        None,
+        "Reloads by kind (identity, trust, crl, deny_list, policy), result (success, refused) and reason of a refusal",
+    ),
     (READY, None, "1 while the sidecar is ready, 0 while it is not"),
-    (GENERATION, None, "Number of the generation of identity, trust and policy in force"),
+    (GENERATION, None, "Number of the generation in force; crl and deny_list count with trust"),
+    (GENERATION_SINCE, None, "When the generation in force was put in force, in seconds since 1970"),
     (ACCESS_LOG_DROPPED, None, "Access log lines dropped because the log could not be written fast enough"),
     (ACCEPT_PAUSES, None, "Pauses of accepting connections because no file descriptors were left"),
 ];
@@ -290,7 +329,10 @@ static METADATA: Metadata<'static> = Metadata::new("portcullis", Level::INFO, No
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::UnixTime;
+
     use super::*;
+    use crate::telemetry::inventory::Ends;
 
     #[test]
     fn names_and_labels_that_dashboards_rely_on_are_exposed() {
@@ -299,21 +341,36 @@ mod tests {
         metrics.of(Direction::Inbound).handshakes_ok.increment(1);
         metrics.of(Direction::Inbound).handshake_seconds.record(0.002);
         metrics.of(Direction::Outbound).request(&metrics, 204, Duration::from_millis(3));
-        metrics.reloaded(Reloaded::Policy, "success");
+        metrics.reloaded(Reloaded::Policy);
+        metrics.reload_refused(Reloaded::DenyList, "invalid");
+        metrics.generation(Reloaded::Crl, 3, UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         metrics.decisions("allow", "eligibility-api", "adjudicator-reads", "enforce").increment(2);
-        metrics.certificate_not_after("leaf", UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let text = metrics.render();
         for line in [
             r#"portcullis_tls_handshakes_total{direction="inbound",result="refused",reason="plaintext"} 1"#,
             r#"portcullis_tls_handshakes_total{direction="inbound",result="ok",reason=""} 1"#,
             r#"portcullis_tls_handshake_seconds_count{direction="inbound"} 1"#,
             r#"portcullis_http_requests_total{direction="outbound",status="204"} 1"#,
-            r#"portcullis_reload_total{kind="policy",result="success"} 1"#,
+            r#"portcullis_reload_total{kind="policy",result="success",reason=""} 1"#,
+            r#"portcullis_reload_total{kind="deny_list",result="refused",reason="invalid"} 1"#,
+            r#"portcullis_generation{kind="crl"} 3"#,
+            r#"portcullis_generation_timestamp_seconds{kind="crl"} 1800000000"#,
             r#"portcullis_policy_decisions_total{decision="allow",policy="eligibility-api",rule="adjudicator-reads",mode="enforce"} 2"#,
-            r#"portcullis_certificate_not_after_timestamp_seconds{role="leaf"} 1800000000"#,
         ] {
             assert!(text.contains(line), "{line} is missing from:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_gone_from_the_inventory_is_gone_from_the_exposition() {
+        let metrics = Metrics::new();
+        let end = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let mut inventory = Inventory::default();
+        inventory.not_after(Ends::Leaf, end);
+        metrics.take_inventory(inventory);
+        assert!(metrics.render().contains(r#"{role="leaf"} 1800000000"#));
+        metrics.take_inventory(Inventory::default());
+        assert!(!metrics.render().contains(NOT_AFTER.name));
     }
 
     #[test]

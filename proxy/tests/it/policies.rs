@@ -131,7 +131,9 @@ async fn a_broken_policy_leaves_the_last_good_one_in_force() {
     let sidecar = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
     let mut one = Http::one(sidecar.inbound(), &pki.leaf(CALLER)).await;
     sidecar.write_policy("apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {nam: x}\n");
-    sidecar.eventually_counts("portcullis_reload_total{kind=\"policy\",result=\"invalid\"}", 1).await;
+    sidecar
+        .eventually_counts("portcullis_reload_total{kind=\"policy\",result=\"refused\",reason=\"invalid\"}", 1)
+        .await;
     assert_eq!(one.get("/still").await.status, 200);
     assert_eq!(sidecar.health("/readyz").await.status, 200);
     let problem = sidecar.admin("/policy").await["problem"].as_str().unwrap().to_owned();

@@ -135,7 +135,7 @@ async fn material_that_cannot_be_proven_leaves_the_last_good_one() {
         (half, one.key_pem().to_owned(), "truncated_pem"),
         (pki.leaf(CALLER).chain.pem(), one.key_pem().to_owned(), "key_mismatch"),
     ] {
-        let series = format!("portcullis_reload_total{{kind=\"identity\",result=\"{label}\"}}");
+        let series = format!("portcullis_reload_total{{kind=\"identity\",result=\"refused\",reason=\"{label}\"}}");
         let before = sidecar.count(&series);
         let files = [("tls.crt", certificate.as_str()), ("tls.key", key.as_str())];
         crate::pki::write_volume(&sidecar.path("identity"), &files);

@@ -74,7 +74,7 @@ async fn an_empty_bundle_is_a_broken_file() {
     sidecar.changing("trust", |sidecar| sidecar.write_bundle(DOMAIN, &[pki.bundle()])).await;
     sidecar.eventually_ready().await;
     write_volume(&bundle, &[("roots.pem", "")]);
-    sidecar.eventually_counts("portcullis_reload_total{kind=\"trust\",result=\"empty\"}", 1).await;
+    sidecar.eventually_counts("portcullis_reload_total{kind=\"trust\",result=\"refused\",reason=\"empty\"}", 1).await;
     is_served(sidecar.inbound(), &pki.leaf(CALLER)).await.unwrap();
 }
 
