@@ -149,6 +149,9 @@ fn of_path(error: &PathError) -> CertificateError {
         }
         PathError::BadSignature { .. } => CertificateError::BadSignature,
         PathError::Purpose { .. } => CertificateError::InvalidPurpose,
+        PathError::Invalid { source, .. } if matches!(**source, webpki::Error::RequiredEkuNotFoundContext(_)) => {
+            CertificateError::InvalidPurpose
+        }
         PathError::Revocation(RevocationFault::Revoked { .. }) => CertificateError::Revoked,
         PathError::Revocation(RevocationFault::Unknown { .. } | RevocationFault::Stale { .. }) => {
             CertificateError::UnknownRevocationStatus
