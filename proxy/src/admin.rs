@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use portcullis_certs_watcher::{Material, Snapshot, Timestamp};
+use portcullis_certs_watcher::name_constraints::NameConstraints;
+use portcullis_certs_watcher::{Anchor, Material, Revocation, Snapshot, Timestamp};
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::connections::Entry;
+use crate::config::{self, Config};
+use crate::connections::{Census, Entry, Tally};
 use crate::readiness::{self, PolicyNeed};
 use crate::sideband::{Document, Pages};
 use crate::sidecar::Sidecar;
@@ -20,7 +21,10 @@ pub fn pages(config: Arc<Config>, sidecar: Arc<Sidecar>, policy: PolicyNeed) -> 
         "/" => Document::text(StatusCode::OK, INDEX),
         "/config" => Document::json(&config.to_json()),
         "/identity" => Document::json(&identity(&sidecar.tls.credentials().snapshot())),
-        "/trust" => Document::json(&trust(&sidecar.tls.credentials().snapshot())),
+        "/trust" => {
+            let (snapshot, census) = (sidecar.tls.credentials().snapshot(), sidecar.connections.census());
+            Document::json(&trust(&snapshot, &census, UnixTime::now()))
+        }
         "/policy" => Document::json(&policy_in_force(&sidecar)),
         "/connections" => Document::json(&connections(&sidecar)),
         "/ready" => Document::json(&json!({ "obstacles": readiness::obstacles(&sidecar, policy, UnixTime::now()) })),
@@ -31,8 +35,9 @@ pub fn pages(config: Arc<Config>, sidecar: Arc<Sidecar>, policy: PolicyNeed) -> 
 fn identity(snapshot: &Snapshot) -> Value {
     json!({
         "generation": snapshot.identity_generation,
+        "since": snapshot.identity_since.map(|since| Timestamp(since).to_string()),
         "certificate": snapshot.material.as_ref().map(|own| material(own)),
-        "problems": problems(snapshot, "identity"),
+        "problems": problems(snapshot, &["identity"]),
     })
 }
 
@@ -50,42 +55,90 @@ fn material(own: &Material) -> Value {
     })
 }
 
-fn trust(snapshot: &Snapshot) -> Value {
-    let bundles: Vec<Value> = snapshot
-        .trust
+fn trust(snapshot: &Snapshot, census: &Census, now: UnixTime) -> Value {
+    let trust = &snapshot.trust;
+    let bundles: Vec<Value> = trust
         .bundles()
         .map(|bundle| {
-            let anchors: Vec<Value> = bundle
-                .anchors()
-                .iter()
-                .map(|anchor| {
-                    json!({
-                        "certificate": anchor.name.to_string(),
-                        "notAfter": Timestamp(anchor.not_after).to_string(),
-                        "sha256": anchor.fingerprint.to_string(),
-                        "notUsedBecause": anchor.idle_because(UnixTime::now()),
-                    })
-                })
-                .collect();
+            let trust_domain = bundle.trust_domain();
+            let anchors = bundle.anchors().iter().map(|one| {
+                let tally = census.of(trust_domain, &one.fingerprint);
+                anchor(one, &tally, now)
+            });
+            let refused = bundle.refused().iter().map(
+                |refused| json!({ "certificate": refused.name.to_string(), "because": refused.fault.to_string() }),
+            );
             json!({
-                "trustDomain": bundle.trust_domain().to_string(),
+                "trustDomain": trust_domain.to_string(),
                 "sequence": bundle.sequence(),
-                "anchors": anchors,
+                "refreshHintSeconds": bundle.refresh_hint().map(|hint| hint.as_secs()),
+                "anchors": anchors.collect::<Vec<_>>(),
+                "refusedAnchors": refused.collect::<Vec<_>>(),
+                "revocation": trust.revocation(trust_domain).map(|revocation| revocation_lists(revocation, now)),
             })
         })
         .collect();
     let awaited: Vec<String> = snapshot.awaited.iter().map(ToString::to_string).collect();
     json!({
         "generation": snapshot.trust_generation,
+        "since": snapshot.trust_since.map(|since| Timestamp(since).to_string()),
         "bundles": bundles,
+        "denyList": { "entries": trust.deny_list().len() },
         "awaited": awaited,
-        "problems": problems(snapshot, "trust"),
+        "problems": problems(snapshot, &["trust", "crl", "deny_list"]),
     })
 }
 
-fn problems(snapshot: &Snapshot, kind: &str) -> Vec<Value> {
-    let of_kind = snapshot.problems.iter().filter(|problem| problem.subject.kind() == kind);
-    of_kind
+fn anchor(anchor: &Anchor, tally: &Tally, now: UnixTime) -> Value {
+    let uris = anchor.constraints().and_then(NameConstraints::uris);
+    let sample: Vec<Value> = tally
+        .sample
+        .iter()
+        .map(|(id, connected)| json!({ "spiffeId": id.to_string(), "connected": connected }))
+        .collect();
+    json!({
+        "certificate": anchor.name.to_string(),
+        "notBefore": Timestamp(anchor.not_before).to_string(),
+        "notAfter": Timestamp(anchor.not_after).to_string(),
+        "sha256": anchor.fingerprint.to_string(),
+        "uriConstraints": uris.map(ToString::to_string),
+        "notUsedBecause": anchor.idle_because(now),
+        "peers": {
+            "connected": tally.now,
+            "last24Hours": tally.day,
+            "last24HoursIsAtLeast": tally.at_least,
+            "sample": sample,
+        },
+    })
+}
+
+fn revocation_lists(revocation: &Revocation, now: UnixTime) -> Value {
+    let policy = revocation.policy();
+    let lists: Vec<Value> = revocation
+        .lists()
+        .iter()
+        .take(SHOWN)
+        .map(|list| {
+            json!({
+                "issuer": list.issuer(),
+                "number": list.number(),
+                "thisUpdate": Timestamp(list.this_update()).to_string(),
+                "nextUpdate": Timestamp(list.next_update()).to_string(),
+                "isOverdue": now > list.next_update(),
+                "revoked": list.revoked(),
+            })
+        })
+        .collect();
+    json!({
+        "unknownStatus": config::unknown_status_word(policy.unknown),
+        "staleCrl": config::stale_crl_word(policy.stale),
+        "lists": lists,
+    })
+}
+
+fn problems(snapshot: &Snapshot, kinds: &[&str]) -> Vec<Value> {
+    let of_kinds = snapshot.problems.iter().filter(|problem| kinds.contains(&problem.subject.kind()));
+    of_kinds
         .map(|problem| {
             json!({
                 "subject": problem.subject.to_string(),
@@ -147,5 +200,5 @@ fn at(time: SystemTime) -> String {
 /// A page for people; the metrics have the number of all.
 const SHOWN: usize = 1000;
 const INDEX: &str = "portcullis admin\n\n/config       the configuration in force\n/identity     our own certificate\n\
-                     /trust        the trust bundles\n/policy       the policy revision\n\
+                     /trust        trust bundles, who hangs on which anchor, revocation lists, deny list\n/policy       the policy revision\n\
                      /connections  open connections\n/ready        what keeps the sidecar from being ready\n";

@@ -16,6 +16,7 @@ use portcullis_certs_watcher::RevocationPolicy;
 use portcullis_policy::diagnostic::Diagnostics;
 use spiffe::{SpiffeId, TrustDomain};
 
+pub use self::show::{stale_crl_word, unknown_status_word};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 use crate::telemetry::spans::SpanExport;

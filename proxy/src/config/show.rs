@@ -66,19 +66,27 @@ impl TrustBundle {
     fn to_json(&self) -> Value {
         let mut shown = json!({ "trustDomain": self.trust_domain.to_string(), "bundle": self.bundle });
         if let (Some(crl), Some(map)) = (&self.crl, shown.as_object_mut()) {
-            let unknown = match crl.policy.unknown {
-                UnknownStatus::Allow => "allow",
-                UnknownStatus::Refuse => "refuse",
-            };
-            let stale = match crl.policy.stale {
-                StaleList::Warn => "warn",
-                StaleList::Refuse => "refuse",
-            };
             map.insert("crl".to_owned(), json!(crl.path));
-            map.insert("unknownStatus".to_owned(), json!(unknown));
-            map.insert("staleCrl".to_owned(), json!(stale));
+            map.insert("unknownStatus".to_owned(), json!(unknown_status_word(crl.policy.unknown)));
+            map.insert("staleCrl".to_owned(), json!(stale_crl_word(crl.policy.stale)));
         }
         shown
+    }
+}
+
+/// The word of `unknownStatus`.
+pub fn unknown_status_word(unknown: UnknownStatus) -> &'static str {
+    match unknown {
+        UnknownStatus::Allow => "allow",
+        UnknownStatus::Refuse => "refuse",
+    }
+}
+
+/// The word of `staleCrl`.
+pub fn stale_crl_word(stale: StaleList) -> &'static str {
+    match stale {
+        StaleList::Warn => "warn",
+        StaleList::Refuse => "refuse",
     }
 }
 

@@ -107,6 +107,7 @@ impl HandshakeError {
     pub fn upstream_label(&self) -> &'static str {
         match self {
             Self::Peer(error) if matches!(**error, PeerError::WrongIdentity { .. }) => "upstream_wrong_identity",
+            Self::Peer(error) if matches!(**error, PeerError::Denied { .. }) => "upstream_denied",
             Self::Peer(_) | Self::NoCertificate => "upstream_untrusted",
             Self::Alert(_) => "upstream_refused_us",
             Self::Timeout { .. } => "upstream_handshake_timeout",

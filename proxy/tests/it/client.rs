@@ -17,7 +17,7 @@ use portcullis::ca::Leaf;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ use crate::wire::{Answer, Wire};
 pub type Secured = TlsStream<TcpStream>;
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+pub static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// The host that callers ask for.
 pub const HOST: &str = "eligibility.test";
@@ -49,19 +49,30 @@ impl<'a> Hello<'a> {
 
     /// Shakes hands. In TLS 1.3 a client is done before the server has judged its certificate: see [`is_served`].
     pub async fn shake(&self, address: SocketAddr) -> io::Result<Secured> {
-        let provider = Arc::new(default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(self.versions).unwrap();
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
-        let mut config = match self.leaf {
-            Some(leaf) => builder.with_client_auth_cert(leaf.chain.der(), leaf.key()).unwrap(),
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(HOST).unwrap();
-        soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        let shown = self.leaf.map(|leaf| (leaf.chain.der(), leaf.key()));
+        shake(address, shown, self.alpn, self.versions).await
     }
+}
+
+/// Shakes hands with any chain and key, or none.
+pub async fn shake(
+    address: SocketAddr,
+    shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<Secured> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(versions).unwrap().dangerous();
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Anybody));
+    let mut config = match shown {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(HOST).unwrap();
+    soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
 }
 
 /// Plaintext.
@@ -182,13 +193,13 @@ impl Http {
         Self::over_http2(TcpStream::connect(address).await.unwrap()).await
     }
 
-    async fn over_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub async fn over_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
         tokio::spawn(connection);
         Self::One(sender)
     }
 
-    async fn over_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub async fn over_http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
         tokio::spawn(connection);
         Self::Two(sender)

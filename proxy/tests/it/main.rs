@@ -17,6 +17,7 @@
 mod backend;
 mod client;
 mod eventually;
+mod forge;
 mod peer;
 mod pki;
 mod sidecar;
@@ -25,6 +26,7 @@ mod wire;
 // What is shown on it.
 mod bounds;
 mod certs;
+mod chains;
 mod drain;
 mod grpc;
 mod headers;
@@ -34,6 +36,7 @@ mod policies;
 mod process;
 mod refusals;
 mod renewal;
+mod revocation;
 mod rotation;
 mod spans;
 mod start;

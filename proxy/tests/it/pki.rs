@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use portcullis::ca::{
-    Access, Authority, Intermediate, IntermediateOptions, Layout, Leaf, LeafOptions, RootOptions, VolumeFile,
+    Access, Authority, Intermediate, IntermediateOptions, Layout, Leaf, LeafOptions, RootOptions, Validity, VolumeFile,
     write_generation,
 };
 use spiffe::{SpiffeId, TrustDomain};
@@ -20,6 +20,7 @@ pub const OTHER: &str = "spiffe://prod.test/ns/reports/sa/batch";
 /// A root and its one intermediate.
 pub struct Pki {
     pub domain: String,
+    authority: Authority,
     root_pem: String,
     pub intermediate: Intermediate,
 }
@@ -34,12 +35,17 @@ impl Pki {
         let trust_domain = TrustDomain::new(domain).unwrap();
         let intermediate =
             authority.create_intermediate("test", &trust_domain, &IntermediateOptions::default()).unwrap();
-        Self { domain: domain.to_owned(), root_pem: authority.certificate_pem(), intermediate }
+        Self { domain: domain.to_owned(), root_pem: authority.certificate_pem(), authority, intermediate }
     }
 
     /// What peers believe.
     pub fn bundle(&self) -> &str {
         &self.root_pem
+    }
+
+    /// The root's list, on which nobody is.
+    pub fn root_list(&self) -> String {
+        self.authority.revocation_list(Validity::hours(24)).unwrap().pem()
     }
 
     pub fn leaf(&self, id: &str) -> Leaf {

@@ -3,10 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+
+use portcullis::ca::{Reason, Validity};
 
 use crate::backend::Backend;
 use crate::client::is_served;
-use crate::eventually::eventually;
+use crate::eventually::{eventually, soon};
 use crate::pki::{API, CALLER, Pki, write_leaf, write_volume};
 use crate::sidecar::OPEN;
 
@@ -53,15 +56,22 @@ impl Drop for Running {
 
 /// Starts it and waits for its word; tells where it listens.
 fn start(config: &str) -> (Running, SocketAddr) {
+    let (running, inbound, _) = start_listening(config);
+    (running, inbound)
+}
+
+/// The same, with the lines that it logs from then on.
+fn start_listening(config: &str) -> (Running, SocketAddr, mpsc::Receiver<String>) {
     let mut child =
         portcullis(&["run", "--config", config]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("portcullis is up")).expect("it came up");
     // Whatever else it says is read, or it would block.
-    std::thread::spawn(move || lines.for_each(drop));
+    let (sender, said) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
     let up: serde_json::Value = serde_json::from_str(&up).unwrap();
     let inbound = up["inbound"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
-    (Running(child), inbound)
+    (Running(child), inbound, said)
 }
 
 #[tokio::test]
@@ -109,6 +119,32 @@ async fn an_address_in_use_ends_with_1_and_its_name() {
     let output = portcullis(&["run", "--config", &config]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains(&format!("`inbound` cannot listen on {address}")), "{}", text(&output));
+}
+
+#[tokio::test]
+async fn the_log_names_the_certificate_that_is_revoked_and_the_list() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let (folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), backend.address);
+    let stolen = pki.leaf(CALLER);
+    pki.intermediate.revoke(stolen.chain.serial, Reason::KeyCompromise).unwrap();
+    let list = pki.intermediate.revocation_list(Validity::hours(24)).unwrap();
+    std::fs::write(folder.path().join("prod.crl"), list.pem()).unwrap();
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    let crl = format!("roots.pem, crl: {}}}", folder.path().join("prod.crl").display());
+    std::fs::write(&config, text_of.replace("roots.pem}", &crl)).unwrap();
+    let (_running, inbound, said) = start_listening(&config);
+    eventually("a good caller is served", async || is_served(inbound, &pki.leaf(CALLER)).await).await;
+    assert!(is_served(inbound, &stolen).await.is_err());
+    let line = tokio::task::spawn_blocking(move || said.iter().find(|line| line.contains("was refused")));
+    let line: serde_json::Value = serde_json::from_str(&soon("the log", line).await.unwrap().unwrap()).unwrap();
+    let error = line["error"].as_str().unwrap();
+    let serial = format!("(serial {}) is revoked by CRL 1 of `CN=Portcullis test intermediate", stolen.chain.serial);
+    for words in ["the peer's certificate was refused: ", &format!("the chain of `{CALLER}` proves nothing: "), &serial]
+    {
+        assert!(error.contains(words), "{words} is missing from {error}");
+    }
+    assert_eq!((&line["reason"], &line["level"]), (&"revoked".into(), &"WARN".into()));
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub struct Plan {
     outbound: String,
     timeouts: String,
     limits: String,
+    revocation: String,
     more: String,
 }
 
@@ -62,6 +63,7 @@ impl Plan {
             outbound: String::new(),
             timeouts: "lameDuck: 0, drain: 5s".to_owned(),
             limits: String::new(),
+            revocation: String::new(),
             more: String::new(),
         }
     }
@@ -123,6 +125,25 @@ impl Plan {
         self
     }
 
+    /// Reads revocation lists for every trust domain, `more` being the other keys that belong to them.
+    pub fn revoking(mut self, more: &str) -> Self {
+        self.revocation = format!(", crl: \"{}\"{more}", self.path("crl").display());
+        self
+    }
+
+    /// The same, with these lists.
+    pub fn revoked(self, lists: &[&str]) -> Self {
+        write_crls(self.directory.path(), lists);
+        self.revoking("")
+    }
+
+    /// Reads this deny list.
+    pub fn denying(self, list: &str) -> Self {
+        write_deny_list(self.directory.path(), list);
+        let path = self.path("deny").join("deny.yaml");
+        self.more(&format!("denyList: \"{}\"", path.display()))
+    }
+
     /// Further lines of the configuration.
     pub fn more(mut self, lines: &str) -> Self {
         self.more.push_str(lines);
@@ -134,7 +155,8 @@ impl Plan {
         let mut text = format!("identity: {{directory: \"{}\"}}\ntrust:\n", self.path("identity").display());
         for domain in &self.domains {
             let bundle = self.path("trust").join(domain).join("roots.pem");
-            writeln!(text, "  - {{trustDomain: {domain}, bundle: \"{}\"}}", bundle.display()).unwrap();
+            let (bundle, revocation) = (bundle.display(), &self.revocation);
+            writeln!(text, "  - {{trustDomain: {domain}, bundle: \"{bundle}\"{revocation}}}").unwrap();
         }
         writeln!(text, "policy: {{directory: \"{}\"}}", self.path("policy").display()).unwrap();
         for (key, list) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
@@ -267,6 +289,14 @@ impl Sidecar {
         write_bundle(self.directory.path(), domain, roots);
     }
 
+    pub fn write_crls(&self, lists: &[&str]) {
+        write_crls(self.directory.path(), lists);
+    }
+
+    pub fn write_deny_list(&self, list: &str) {
+        write_deny_list(self.directory.path(), list);
+    }
+
     /// The generation that is in force.
     pub fn generation(&self, kind: &str) -> u64 {
         self.count(&format!("portcullis_generation{{kind=\"{kind}\"}}"))
@@ -290,6 +320,14 @@ impl Drop for Sidecar {
 
 fn write_bundle(directory: &Path, domain: &str, roots: &[&str]) {
     write_volume(&directory.join("trust").join(domain), &[("roots.pem", &roots.concat())]);
+}
+
+fn write_crls(directory: &Path, lists: &[&str]) {
+    write_volume(&directory.join("crl"), &[("lists.crl", &lists.concat())]);
+}
+
+fn write_deny_list(directory: &Path, list: &str) {
+    write_volume(&directory.join("deny"), &[("deny.yaml", list)]);
 }
 
 /// The series of refused handshakes.

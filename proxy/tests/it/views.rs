@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::backend::{Backend, Raw};
-use crate::client::{Ask, Http, opaque, plain};
+use crate::client::{Ask, Http, is_served, opaque, plain};
 use crate::eventually::eventually;
-use crate::pki::{API, CALLER, Pki};
+use crate::pki::{API, CALLER, DOMAIN, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar};
 use crate::tcp::CALLER_ONLY;
 
@@ -35,6 +35,88 @@ async fn the_admin_view_is_json_about_what_is_in_force() {
         open => Err(open),
     })
     .await;
+}
+
+#[tokio::test]
+async fn it_is_told_who_still_chains_to_which_root() {
+    let (old, new) = (Pki::new(), Pki::new());
+    let backend = Backend::start().await;
+    let plan = Plan::new(&new, API).inbound("http", backend.address).revoked(&[&new.root_list()]).denying("{}");
+    plan.write_bundle(DOMAIN, &[old.bundle(), new.bundle()]);
+    let sidecar = plan.ready().await;
+    let mut open = Http::two(sidecar.inbound(), &old.leaf(CALLER)).await;
+    assert_eq!(open.get("/").await.status, 200);
+    is_served(sidecar.inbound(), &old.leaf(OTHER)).await.unwrap();
+    is_served(sidecar.inbound(), &new.leaf(OTHER)).await.unwrap();
+
+    let peers_of = async |root: usize| {
+        eventually("one connection is left", async || {
+            let open = sidecar.admin("/connections").await["open"].clone();
+            if open == 1 { Ok(()) } else { Err(open) }
+        })
+        .await;
+        let mut anchor = sidecar.admin("/trust").await["bundles"][0]["anchors"][root].take();
+        (anchor["sha256"].take().as_str().unwrap()[..16].to_owned(), anchor["peers"].take())
+    };
+    let (old_anchor, peers) = peers_of(0).await;
+    let listed = |id: &str, connected: bool| serde_json::json!({ "spiffeId": id, "connected": connected });
+    assert_eq!(
+        peers,
+        serde_json::json!({
+            "connected": 1, "last24Hours": 2, "last24HoursIsAtLeast": false,
+            "sample": [listed(CALLER, true), listed(OTHER, false)],
+        })
+    );
+    let (new_anchor, peers) = peers_of(1).await;
+    assert_eq!((&peers["connected"], &peers["last24Hours"]), (&0.into(), &1.into()));
+
+    // The same as metrics; a root that is gone takes its series along.
+    let peers = |anchor: &str, window: &str| {
+        format!("portcullis_anchor_peers{{trust_domain=\"prod.test\",anchor=\"{anchor}\",window=\"{window}\"}}")
+    };
+    sidecar.eventually_counts(&peers(&old_anchor, "24h"), 2).await;
+    sidecar.eventually_counts(&peers(&old_anchor, "now"), 1).await;
+    sidecar.eventually_counts(&peers(&new_anchor, "24h"), 1).await;
+    sidecar.changing("trust", |sidecar| sidecar.write_bundle(DOMAIN, &[new.bundle()])).await;
+    eventually("the series of the old root are gone", async || {
+        let metrics = sidecar.running().metrics();
+        if metrics.contains(&old_anchor) { Err(metrics) } else { Ok(()) }
+    })
+    .await;
+    let metrics = sidecar.running().metrics();
+    for series in [
+        format!(
+            "portcullis_certificate_not_after_timestamp_seconds{{role=\"anchor\",trust_domain=\"prod.test\",anchor=\"{new_anchor}\"}} "
+        ),
+        "portcullis_certificate_not_after_timestamp_seconds{role=\"leaf\"} ".to_owned(),
+        "portcullis_certificate_not_after_timestamp_seconds{role=\"intermediate\"} ".to_owned(),
+        "portcullis_crl_next_update_timestamp_seconds{trust_domain=\"prod.test\",issuer=\"CN=Portcullis root"
+            .to_owned(),
+    ] {
+        assert!(metrics.contains(&series), "{series} is missing from\n{metrics}");
+    }
+    for kind in ["identity", "trust", "crl", "deny_list", "policy"] {
+        assert!(sidecar.count(&format!("portcullis_generation_timestamp_seconds{{kind=\"{kind}\"}}")) > 1_700_000_000);
+    }
+}
+
+#[tokio::test]
+async fn the_trust_page_shows_what_takes_trust_away() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let plan = Plan::new(&pki, API).inbound("http", backend.address).revoked(&[&pki.root_list()]);
+    let sidecar = plan.denying(&format!("identities: [{{spiffeId: \"{OTHER}\", reason: stolen}}]")).ready().await;
+    let trust = sidecar.admin("/trust").await;
+    assert_eq!((&trust["denyList"]["entries"], &trust["awaited"]), (&1.into(), &serde_json::json!([])));
+    let revocation = &trust["bundles"][0]["revocation"];
+    assert_eq!((&revocation["unknownStatus"], &revocation["staleCrl"]), (&"allow".into(), &"warn".into()));
+    let list = &revocation["lists"][0];
+    assert_eq!((&list["number"], &list["revoked"], &list["isOverdue"]), (&"1".into(), &0.into(), &false.into()));
+    assert!(list["issuer"].as_str().unwrap().starts_with("CN=Portcullis root"), "{list}");
+    for time in [&list["thisUpdate"], &list["nextUpdate"], &trust["since"], &sidecar.admin("/identity").await["since"]]
+    {
+        assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+    }
 }
 
 #[tokio::test]
@@ -86,7 +168,7 @@ async fn every_request_leaves_a_line_on_both_sides() {
     let backend = Backend::start().await;
     let far = logging(Plan::new(&pki, API).policy(CALLER_ONLY).inbound("http", backend.address)).ready().await;
     let near = logging(Plan::new(&pki, CALLER).outbound("http", far.inbound(), &[API])).ready().await;
-    let stranger = logging(Plan::new(&pki, crate::pki::OTHER).outbound("http", far.inbound(), &[API])).ready().await;
+    let stranger = logging(Plan::new(&pki, OTHER).outbound("http", far.inbound(), &[API])).ready().await;
     let ask = || Ask::new("POST", "/orders/7?patient=secret").header("x-request-id", "request-1").text("12345");
     assert_eq!(Http::plain_one(near.outbound()).await.send(ask()).await.status, 200);
     assert_eq!(Http::plain_one(stranger.outbound()).await.send(ask()).await.status, 403);
@@ -107,7 +189,7 @@ async fn every_request_leaves_a_line_on_both_sides() {
         (
             &inbound[1],
             serde_json::json!({
-                "direction": "inbound", "caller": crate::pki::OTHER, "status": 403, "decision": "deny", "reason": "no_rule",
+                "direction": "inbound", "caller": OTHER, "status": 403, "decision": "deny", "reason": "no_rule",
                 "path": "/orders/7", "bytes_out": 0,
             }),
         ),

@@ -5,7 +5,7 @@ use portcullis_policy::document::{Fields, Item};
 use spiffe::TrustDomain;
 
 use super::{CODES, TWICE, path, spiffe_id};
-use crate::config::{Identity, RevocationLists, TrustBundle};
+use crate::config::{Identity, RevocationLists, TrustBundle, stale_crl_word, unknown_status_word};
 
 pub(super) fn identity(item: Item<'_>) -> Option<Identity> {
     let fields = item.fields(&["directory", "spiffeId"])?;
@@ -40,8 +40,12 @@ pub(super) fn trust(item: Item<'_>) -> Option<Vec<TrustBundle>> {
 /// The inner `None` is an entry without `crl`.
 fn revocation_lists(fields: &Fields<'_>) -> Option<Option<RevocationLists>> {
     let lists = fields.optional("crl").map(path);
-    let unknown = word(fields, "unknownStatus", &[("allow", UnknownStatus::Allow), ("refuse", UnknownStatus::Refuse)]);
-    let stale = word(fields, "staleCrl", &[("warn", StaleList::Warn), ("refuse", StaleList::Refuse)]);
+    let unknown = word(
+        fields,
+        "unknownStatus",
+        &[UnknownStatus::Allow, UnknownStatus::Refuse].map(|one| (unknown_status_word(one), one)),
+    );
+    let stale = word(fields, "staleCrl", &[StaleList::Warn, StaleList::Refuse].map(|one| (stale_crl_word(one), one)));
     if lists.is_none() {
         for key in ["unknownStatus", "staleCrl"] {
             if let Some(item) = fields.optional(key) {
