@@ -58,7 +58,7 @@ async fn judge_all(sidecar: &Arc<Sidecar>, round: Round) {
     for some in sidecar.connections.snapshot().chunks(CHUNK) {
         for entry in some {
             let objection = match round {
-                Round::Expiry => Judge::expired(entry, now),
+                Round::Expiry => judge.ended(entry, now),
                 Round::Everything => judge.objection(entry, now),
             };
             if let Some(cause) = objection {

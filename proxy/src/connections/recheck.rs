@@ -42,17 +42,22 @@ impl Judge {
         Self { grounds, verified: HashMap::new() }
     }
 
-    /// Whether the certificate of the connection's peer, or one above it, has ended.
-    pub fn expired(entry: &Entry, now: UnixTime) -> Option<&'static str> {
+    /// Whether the path that proved the connection's peer has ended and none holds in its place: an anchor, or a
+    /// revocation list without which nobody counts as good, may have been renewed meanwhile.
+    pub fn ended(&mut self, entry: &Entry, now: UnixTime) -> Option<&'static str> {
         let peer = entry.opened.peer.as_ref()?;
-        (now > peer.not_after).then_some("certificate_expired")
+        if now <= peer.not_after {
+            return None;
+        }
+        let label = self.refused_by_trust(peer, entry.opened.direction, now)?;
+        Some(if label == "expired" { "certificate_expired" } else { label })
     }
 
     /// Why this connection must not stay open; `None` when it may.
     pub fn objection(&mut self, entry: &Entry, now: UnixTime) -> Option<&'static str> {
         let opened = &entry.opened;
         let peer = opened.peer.as_ref()?;
-        if let Some(label) = Self::expired(entry, now) {
+        if let Some(label) = self.ended(entry, now) {
             return Some(label);
         }
         // Verified under this very trust when it was admitted: only time could have changed that.
@@ -92,5 +97,61 @@ impl Judge {
             Carries::Http | Carries::WebSocket => matches!(policy.admit(&connection), Admission::Deny(_)),
         };
         refused.then_some("policy")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use portcullis_certs_watcher::{Bundle, Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus, system_clock};
+    use spiffe::TrustDomain;
+
+    use super::*;
+    use crate::ca::{Authority, IntermediateOptions, LeafOptions, RootOptions, Validity};
+    use crate::connections::{Opened, Signal};
+
+    #[test]
+    fn a_connection_outlives_a_list_that_was_renewed_and_no_other() {
+        let trust_domain = TrustDomain::new("prod.test").unwrap();
+        let authority = Authority::in_memory(&RootOptions::default()).unwrap();
+        let intermediate =
+            authority.create_intermediate("test", &trust_domain, &IntermediateOptions::default()).unwrap();
+        let id = SpiffeId::new("spiffe://prod.test/a").unwrap();
+        let leaf = intermediate.issue(&id, &LeafOptions::default()).unwrap();
+        let bundle = Arc::new(Bundle::from_certificates(&trust_domain, &[authority.certificate().clone()]).unwrap());
+        let trusting = |hours: u64| {
+            let list = intermediate.revocation_list(Validity::hours(hours)).unwrap();
+            let policy = RevocationPolicy { unknown: UnknownStatus::Allow, stale: StaleList::Refuse };
+            let lists = Revocation::new(vec![Crl::parse(&list.der).unwrap()], policy);
+            let trust = Trust::new([Arc::clone(&bundle)]).with_revocations([(trust_domain.clone(), Arc::new(lists))]);
+            Arc::new(trust)
+        };
+        let now = system_clock()();
+        let in_hours = |hours: u64| UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + hours * 3600));
+        let (old, renewed) = (trusting(1), trusting(48));
+        let peer = verify_peer(&old, Role::Server, &leaf.chain.der(), now).unwrap();
+        let opened = Opened {
+            direction: Direction::Outbound,
+            carries: Carries::Tcp,
+            peer: Some(peer),
+            address: "127.0.0.1:1".parse().unwrap(),
+            port: 1,
+            expected: Some(Arc::from([id.clone()])),
+            generation: Generation { trust: 1, ..Generation::default() },
+        };
+        let entry = Entry { id: 1, opened, since: SystemTime::now(), signal: Signal::default() };
+        for (trust, number, hours, ended) in [
+            (&old, 1, 0, None),
+            (&old, 1, 2, Some("crl_stale")),
+            (&renewed, 2, 2, None),
+            (&renewed, 2, 25, Some("certificate_expired")),
+        ] {
+            let generation = Generation { trust: number, ..Generation::default() };
+            let grounds = Grounds { trust: Arc::clone(trust), policy: None, own: id.clone(), generation };
+            let mut judge = Judge::new(grounds);
+            assert_eq!(judge.ended(&entry, in_hours(hours)), ended, "trust {number} after {hours} h");
+            assert_eq!(judge.objection(&entry, in_hours(hours)), ended, "trust {number} after {hours} h");
+        }
     }
 }
