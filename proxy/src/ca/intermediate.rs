@@ -31,8 +31,8 @@ impl Default for IntermediateOptions {
 
 /// Whether an intermediate carries a name constraint on URIs (RFC 5280 section 4.2.1.10).
 ///
-/// It would hold a stolen intermediate to its trust domain. But stock webpki, the verifier of rustls, refuses every
-/// certificate with a URI name below such an intermediate, and with it every SVID.
+/// It holds a stolen intermediate to its trust domain, and Portcullis enforces it. But stock webpki, the verifier of rustls,
+/// refuses every certificate with a URI name below such an intermediate, and with it every SVID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UriConstraint {
     /// No constraint.

@@ -64,7 +64,7 @@ pub struct Init {
     /// Hold each intermediate to its trust domain by a URI name constraint.
     ///
     /// Off by default: stock webpki, which most rustls programs verify with, implements no URI constraints and refuses
-    /// every SPIFFE certificate below such an intermediate. This version of Portcullis refuses them too.
+    /// every SPIFFE certificate below such an intermediate. Portcullis judges them.
     #[arg(long)]
     uri_name_constraints: bool,
 }
