@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use portcullis_certs_watcher::{
-    Credentials, DenyListSource, Event, Outcome, Pace, Sources, Subject, TrustSource, Watcher, system_clock,
+    Credentials, DenyListSource, Event, Outcome, Pace, Sources, Subject, Watcher, system_clock,
 };
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
-use crate::config::{Config, Protocol, TrustBundle};
+use crate::config::{Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
@@ -224,16 +224,10 @@ impl Listeners {
 }
 
 fn sources(config: &Config) -> Sources {
-    let source = |trust: &TrustBundle| TrustSource {
-        trust_domain: trust.trust_domain.clone(),
-        bundle: trust.bundle.clone().into(),
-        crl: trust.crl.as_ref().map(|lists| lists.path.clone()),
-        revocation: trust.crl.as_ref().map(|lists| lists.policy).unwrap_or_default(),
-    };
     Sources {
-        identity: config.identity.directory.clone().into(),
+        identity: config.identity.source.clone(),
         expected: config.identity.spiffe_id.clone(),
-        trust: config.trust.iter().map(source).collect(),
+        trust: config.trust.clone(),
         deny_list: config.deny_list.clone().map(|path| DenyListSource { path, read: deny_file::read }),
     }
 }

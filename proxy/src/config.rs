@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_certs_watcher::RevocationPolicy;
+use portcullis_certs_watcher::{IdentitySource, TrustSource};
 use portcullis_policy::diagnostic::Diagnostics;
-use spiffe::{SpiffeId, TrustDomain};
+use spiffe::SpiffeId;
 
 pub use self::show::{stale_crl_word, unknown_status_word};
 use crate::telemetry::access_log::Destination;
@@ -27,7 +27,7 @@ pub struct Config {
     /// Our own certificate and key.
     pub identity: Identity,
     /// Whom we believe, by trust domain.
-    pub trust: Vec<TrustBundle>,
+    pub trust: Vec<TrustSource>,
     /// The file that names identities and certificates to refuse at once; none by default.
     pub deny_list: Option<PathBuf>,
     /// Directories with policy documents; empty when there is nothing inbound to decide on.
@@ -54,33 +54,13 @@ pub struct Config {
     pub tracing: Option<SpanExport>,
 }
 
-/// Where our own certificate is.
+/// Who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Holds `tls.crt` and `tls.key`: a cert-manager Secret volume.
-    pub directory: PathBuf,
+    /// Where our own certificate and key come from: a cert-manager Secret volume, or a SPIFFE Workload API.
+    pub source: IdentitySource,
     /// Who we must be; without it whoever the first certificate says.
     pub spiffe_id: Option<SpiffeId>,
-}
-
-/// The anchors of one trust domain, and what takes trust in its members away again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustBundle {
-    /// The trust domain.
-    pub trust_domain: TrustDomain,
-    /// PEM or SPIFFE JSON, a file or a directory.
-    pub bundle: PathBuf,
-    /// Revocation lists; none by default.
-    pub crl: Option<RevocationLists>,
-}
-
-/// Revocation lists for the chains of one trust domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevocationLists {
-    /// PEM or DER, a file or a directory.
-    pub path: PathBuf,
-    /// What their silence means. Default: what no list covers is allowed, and a list that is overdue still counts.
-    pub policy: RevocationPolicy,
 }
 
 /// What the application speaks.

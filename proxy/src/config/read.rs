@@ -57,7 +57,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
     }
     // Every part is read before any of them may end the reading, so that all mistakes are found.
     let identity = fields.required("identity").and_then(credentials::identity);
-    let trust = fields.required("trust").and_then(credentials::trust);
+    let trust = fields.required("trust").and_then(|item| credentials::trust(item, identity.as_ref()));
     let deny_list = fields.optional("denyList").map(path);
     let inbound = optional_list(&fields, "inbound", inbound);
     let outbound = optional_list(&fields, "outbound", outbound);
@@ -254,6 +254,8 @@ const ADMIN_ELSEWHERE: &str = "C018";
 const OUTBOUND_ELSEWHERE: &str = "C019";
 const NOTHING_TO_DO: &str = "C020";
 const UNSUPPORTED: &str = "C021";
+// C022 is a rule of the policy that cannot mean what it says.
+const KEYS_ELSEWHERE: &str = "C023";
 static CODES: Codes = Codes {
     encoding: "C001",
     too_large: "C002",

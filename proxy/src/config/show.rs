@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use portcullis_certs_watcher::{StaleList, UnknownStatus};
+use portcullis_certs_watcher::workload_api::Choice;
+use portcullis_certs_watcher::{BundleSource, IdentitySource, StaleList, TrustSource, UnknownStatus};
 use serde_json::{Value, json};
 
-use super::{Config, Limits, Timeouts, TrustBundle};
+use super::{Config, Identity, Limits, Timeouts};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 
 impl Config {
     /// For the admin page. Nothing in a configuration is secret: keys are named by directory only.
     pub fn to_json(&self) -> Value {
-        let trust: Vec<Value> = self.trust.iter().map(TrustBundle::to_json).collect();
+        let trust: Vec<Value> = self.trust.iter().map(trust).collect();
         let inbound: Vec<Value> = self
             .inbound
             .iter()
@@ -31,7 +32,6 @@ impl Config {
                 })
             })
             .collect();
-        let spiffe_id = self.identity.spiffe_id.as_ref().map(ToString::to_string);
         let access = match &self.logs.access {
             Destination::Stdout => json!("stdout"),
             Destination::Off => json!("off"),
@@ -42,7 +42,7 @@ impl Config {
             Format::Text => "text",
         };
         json!({
-            "identity": { "directory": self.identity.directory, "spiffeId": spiffe_id },
+            "identity": identity(&self.identity),
             "trust": trust,
             "denyList": self.deny_list,
             "policy": { "directories": self.policy },
@@ -62,16 +62,34 @@ impl Config {
     }
 }
 
-impl TrustBundle {
-    fn to_json(&self) -> Value {
-        let mut shown = json!({ "trustDomain": self.trust_domain.to_string(), "bundle": self.bundle });
-        if let (Some(crl), Some(map)) = (&self.crl, shown.as_object_mut()) {
-            map.insert("crl".to_owned(), json!(crl.path));
-            map.insert("unknownStatus".to_owned(), json!(unknown_status_word(crl.policy.unknown)));
-            map.insert("staleCrl".to_owned(), json!(stale_crl_word(crl.policy.stale)));
+fn identity(identity: &Identity) -> Value {
+    let spiffe_id = identity.spiffe_id.as_ref().map(ToString::to_string);
+    match &identity.source {
+        IdentitySource::Directory(directory) => json!({ "directory": directory, "spiffeId": spiffe_id }),
+        IdentitySource::WorkloadApi { endpoint, choice } => {
+            let hint = match choice {
+                Choice::Hint(hint) => Some(hint),
+                Choice::First | Choice::Id(_) => None,
+            };
+            let api = json!({ "socket": endpoint.to_string(), "hint": hint });
+            json!({ "workloadApi": api, "spiffeId": spiffe_id })
         }
-        shown
     }
+}
+
+fn trust(source: &TrustSource) -> Value {
+    let (bundle, from) = match &source.bundle {
+        BundleSource::Path(path) => (Some(path), None),
+        BundleSource::WorkloadApi(_) => (None, Some("workloadApi")),
+    };
+    json!({
+        "trustDomain": source.trust_domain.to_string(),
+        "bundle": bundle,
+        "from": from,
+        "crl": source.crl,
+        "unknownStatus": unknown_status_word(source.revocation.unknown),
+        "staleCrl": stale_crl_word(source.revocation.stale),
+    })
 }
 
 /// The word of `unknownStatus`.

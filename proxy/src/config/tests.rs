@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use portcullis_certs_watcher::{StaleList, UnknownStatus};
+use portcullis_certs_watcher::workload_api::{Choice, Endpoint};
+use portcullis_certs_watcher::{BundleSource, RevocationPolicy, StaleList, UnknownStatus};
 
 use super::*;
 
@@ -158,7 +159,7 @@ fn trusting(more: &str) -> String {
 #[test]
 fn revocation_lists_and_the_deny_list_are_read() {
     let config = read(SMALLEST).unwrap();
-    assert_eq!((config.trust[0].crl.clone(), config.deny_list), (None, None));
+    assert_eq!((&config.trust[0].crl, &config.deny_list), (&None, &None));
     for (more, unknown, stale) in [
         ("crl: /crl", UnknownStatus::Allow, StaleList::Warn),
         ("crl: /crl, unknownStatus: allow, staleCrl: warn", UnknownStatus::Allow, StaleList::Warn),
@@ -166,7 +167,7 @@ fn revocation_lists_and_the_deny_list_are_read() {
     ] {
         let config = read(&format!("{}denyList: /deny.yaml", trusting(more))).unwrap();
         let policy = RevocationPolicy { unknown, stale };
-        assert_eq!(config.trust[0].crl, Some(RevocationLists { path: "/crl".into(), policy }), "{more}");
+        assert_eq!((&config.trust[0].crl, config.trust[0].revocation), (&Some("/crl".into()), policy), "{more}");
         assert_eq!(config.deny_list, Some("/deny.yaml".into()));
         let shown = config.to_json();
         assert_eq!((&shown["trust"][0]["crl"], &shown["denyList"]), (&"/crl".into(), &"/deny.yaml".into()));
@@ -187,4 +188,55 @@ fn what_would_have_no_effect_on_revocation_is_refused() {
     );
     check_mistakes(&trusting("crl: ''"), &["C012 `crl` is an empty string"]);
     check_mistakes(&with("denyList: [/deny.yaml]"), &["C011 `denyList` must be a string, not a list"]);
+}
+
+/// A configuration with identity and trust as given.
+fn of(identity: &str, trust: &str) -> String {
+    let rest = SMALLEST.split_once("policy:").unwrap().1;
+    format!("identity: {{{identity}}}\ntrust:\n  - {{{trust}}}\npolicy:{rest}")
+}
+
+const API: &str = "workloadApi: {socket: \"unix:///run/spire/agent.sock\"}";
+
+#[test]
+fn identity_and_trust_may_come_from_the_workload_api() {
+    let endpoint = Endpoint::Unix("/run/spire/agent.sock".into());
+    let hinted = "workloadApi: {socket: \"unix:///run/spire/agent.sock\", hint: internal}";
+    let id = "spiffe://prod.test/ns/e/sa/api";
+    for (identity, choice) in [
+        (API.to_owned(), Choice::First),
+        (format!("{API}, spiffeId: \"{id}\""), Choice::Id(SpiffeId::new(id).unwrap())),
+        (format!("{hinted}, spiffeId: \"{id}\""), Choice::Hint("internal".to_owned())),
+    ] {
+        let config = read(&of(&identity, "trustDomain: prod.test, from: workloadApi, unknownStatus: refuse")).unwrap();
+        assert_eq!(config.identity.source, IdentitySource::WorkloadApi { endpoint: endpoint.clone(), choice });
+        assert_eq!(config.identity.spiffe_id.is_some(), identity.contains("spiffeId"));
+        assert_eq!(config.trust[0].bundle, BundleSource::WorkloadApi(endpoint.clone()));
+        let shown = config.to_json();
+        assert_eq!(shown["identity"]["workloadApi"]["socket"], "unix:///run/spire/agent.sock");
+        assert_eq!(shown["trust"][0]["from"], "workloadApi");
+    }
+    let config = read(&of(API, "trustDomain: prod.test, bundle: /b.pem, crl: /crl")).unwrap();
+    assert_eq!(config.trust[0].bundle, BundleSource::Path("/b.pem".into()), "the bundle may be a file all the same");
+}
+
+#[test]
+fn each_of_identity_and_bundle_comes_from_one_place() {
+    let bundle = "trustDomain: prod.test, bundle: /b";
+    check_mistakes(&of(&format!("directory: /id, {API}"), bundle), &["C016 `identity` has both `directory` and"]);
+    check_mistakes(&of("spiffeId: 'spiffe://a/b'", bundle), &["C010 `identity` lacks the key `directory`"]);
+    check_mistakes(&of("workloadApi: {hint: a}", bundle), &["C010 `workloadApi` lacks the key `socket`"]);
+    check_mistakes(&of("workloadApi: {socket: /run/agent.sock}", bundle), &["C014 "]);
+    check_mistakes(
+        &of("workloadApi: {socket: 'tcp://10.0.0.1:8081'}", bundle),
+        &["C023 the Workload API at `tcp://10.0.0.1:8081` is not on this machine"],
+    );
+    let trust = |keys: &str| of(API, &format!("trustDomain: prod.test{keys}"));
+    check_mistakes(&trust(", bundle: /b, from: workloadApi"), &["C016 `trust` has both `bundle` and `from`"]);
+    check_mistakes(&trust(""), &["C010 `trust` lacks the key `bundle`"]);
+    check_mistakes(&trust(", from: spire"), &["C014 `from` cannot be `spire`"]);
+    check_mistakes(
+        &of("directory: /id", "trustDomain: prod.test, from: workloadApi"),
+        &["C010 `from: workloadApi` needs `identity: {workloadApi: …}`"],
+    );
 }

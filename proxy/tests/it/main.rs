@@ -14,6 +14,9 @@
 )]
 
 // The stage.
+#[path = "../../../certs-watcher/tests/it/agent.rs"]
+#[allow(dead_code, reason = "made for the tests of the client, which have it do more")]
+mod agent;
 mod backend;
 mod client;
 mod eventually;
@@ -43,3 +46,4 @@ mod start;
 mod tcp;
 mod views;
 mod websocket;
+mod workload_api;

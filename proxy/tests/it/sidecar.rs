@@ -30,6 +30,7 @@ spec:
 pub struct Plan {
     directory: TempDir,
     domains: Vec<String>,
+    workload_api: Option<String>,
     inbound: String,
     outbound: String,
     timeouts: String,
@@ -59,6 +60,7 @@ impl Plan {
         Self {
             directory: tempfile::tempdir().unwrap(),
             domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
+            workload_api: None,
             inbound: String::new(),
             outbound: String::new(),
             timeouts: "lameDuck: 0, drain: 5s".to_owned(),
@@ -125,6 +127,12 @@ impl Plan {
         self
     }
 
+    /// Takes identity and trust from here instead of files.
+    pub fn workload_api(mut self, endpoint: &str) -> Self {
+        self.workload_api = Some(endpoint.to_owned());
+        self
+    }
+
     /// Reads revocation lists for every trust domain, `more` being the other keys that belong to them.
     pub fn revoking(mut self, more: &str) -> Self {
         self.revocation = format!(", crl: \"{}\"{more}", self.path("crl").display());
@@ -152,11 +160,18 @@ impl Plan {
     }
 
     fn yaml(&self) -> String {
-        let mut text = format!("identity: {{directory: \"{}\"}}\ntrust:\n", self.path("identity").display());
+        let identity = match &self.workload_api {
+            Some(endpoint) => format!("workloadApi: {{socket: \"{endpoint}\"}}"),
+            None => format!("directory: \"{}\"", self.path("identity").display()),
+        };
+        let mut text = format!("identity: {{{identity}}}\ntrust:\n");
         for domain in &self.domains {
             let bundle = self.path("trust").join(domain).join("roots.pem");
-            let (bundle, revocation) = (bundle.display(), &self.revocation);
-            writeln!(text, "  - {{trustDomain: {domain}, bundle: \"{bundle}\"{revocation}}}").unwrap();
+            let bundle = match &self.workload_api {
+                Some(_) => "from: workloadApi".to_owned(),
+                None => format!("bundle: \"{}\"", bundle.display()),
+            };
+            writeln!(text, "  - {{trustDomain: {domain}, {bundle}{}}}", self.revocation).unwrap();
         }
         writeln!(text, "policy: {{directory: \"{}\"}}", self.path("policy").display()).unwrap();
         for (key, list) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
