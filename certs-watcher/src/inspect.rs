@@ -54,7 +54,10 @@ pub fn read(target: &Target) -> Result<Content, VolumeError> {
     if target.trust_domain.is_none() && path.is_dir() && volume::is_secret(path) {
         return volume::read_secret(path).map(Content::Secret);
     }
-    volume::read_bundle(path).map(Content::Files)
+    match target.trust_domain {
+        Some(_) => volume::read_bundle(path).map(Content::Files),
+        None => volume::read_any(path).map(Content::Files),
+    }
 }
 
 /// A path, described.

@@ -39,7 +39,7 @@ pub struct IdentityFiles {
 }
 
 /// The files of one trust bundle as they stood at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BundleFiles {
     /// Each file with the path that a reader would look for, in the order of their names.
     pub files: Vec<(PathBuf, Vec<u8>)>,
@@ -106,6 +106,15 @@ pub fn read_bundle(path: &Path) -> Result<BundleFiles, VolumeError> {
 /// If it is missing, empty, too large or unreadable.
 pub fn read_lists(path: &Path) -> Result<BundleFiles, VolumeError> {
     read_files(path, &LISTS)
+}
+
+/// Reads whatever may hold certificates or revocation lists, to be looked at: a file, or the files of a directory. Either
+/// may lie in a kubelet volume.
+///
+/// # Errors
+/// If it is missing, empty, too large or unreadable.
+pub fn read_any(path: &Path) -> Result<BundleFiles, VolumeError> {
+    read_files(path, &ANY)
 }
 
 /// Reads one file of at most 1 MiB, which may lie in a kubelet volume.
@@ -385,6 +394,9 @@ const ANCHORS: Bounds =
 
 /// Revocation lists. On a machine without Kubernetes one may be larger than a ConfigMap: 8 MiB is some 200,000 entries.
 const LISTS: Bounds = Bounds { extensions: &["crl", "pem", "der"], file_bytes: 8 * MIB, directory_bytes: 32 * MIB };
+
+/// All of them.
+const ANY: Bounds = Bounds { extensions: &["pem", "crt", "cer", "json", "crl", "der"], ..LISTS };
 
 const MIB: u64 = 1024 * 1024;
 

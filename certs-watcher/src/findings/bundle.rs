@@ -6,6 +6,7 @@ use super::{At, Found, rules};
 use crate::bundle::{Anchor, Bundle, TrustError};
 use crate::explain::explain;
 use crate::inspect::{CertificateFacts, Encoding, FileFacts, Inspection, Kind};
+use crate::volume::BundleFiles;
 
 pub(super) fn judge(found: &mut Found, inspection: &Inspection) {
     let at = At::path(&inspection.path);
@@ -20,16 +21,28 @@ pub(super) fn judge(found: &mut Found, inspection: &Inspection) {
     for file in &inspection.files {
         judge_form(found, inspection, file);
     }
-    let is_pem_or_json = |file: &FileFacts| file.fault.is_none() && file.encoding != Some(Encoding::Der);
-    let Some(files) = inspection.bundle.as_ref().filter(|_| inspection.files.iter().all(is_pem_or_json)) else {
-        return;
-    };
+    let Some(files) = loadable(inspection) else { return };
     let Some(trust_domain) = inspection.trust_domain.clone().or_else(placeholder) else { return };
-    match Bundle::load(&trust_domain, files) {
+    match Bundle::load(&trust_domain, &files) {
         Ok(bundle) => judge_anchors(found, inspection, &bundle),
         Err(error @ TrustError::NoAnchor { .. }) => found.error(&rules::NO_USABLE_ANCHOR, at, explain(&error)),
         Err(error) => found.error(&rules::UNREADABLE, at, explain(&error)),
     }
+}
+
+/// What the sidecar would load, if nothing that was said before keeps it from that. Of a path that nobody called a bundle it
+/// is only what looks like one: there may be revocation lists beside it.
+fn loadable(inspection: &Inspection) -> Option<BundleFiles> {
+    let readable = |file: &FileFacts| file.fault.is_none() && file.encoding != Some(Encoding::Der);
+    let all = inspection.bundle.as_ref()?;
+    if inspection.trust_domain.is_some() {
+        return inspection.files.iter().all(readable).then(|| all.clone());
+    }
+    let is_json = |file: &FileFacts| file.encoding == Some(Encoding::Json);
+    let usable = |file: &FileFacts| readable(file) && (!file.certificates.is_empty() || is_json(file));
+    let pairs = all.files.iter().zip(&inspection.files);
+    let files: Vec<_> = pairs.filter(|(_, facts)| usable(facts)).map(|(file, _)| file.clone()).collect();
+    (!files.is_empty()).then(|| BundleFiles { files, ..all.clone() })
 }
 
 fn judge_form(found: &mut Found, inspection: &Inspection, file: &FileFacts) {

@@ -60,6 +60,14 @@ impl Stage {
         self
     }
 
+    fn directory(mut self, files: &[(&str, &[u8])]) -> Self {
+        for (name, content) in files {
+            self.write(&format!("several/{name}"), content);
+        }
+        self.targets.push(Target { path: self.directory.path().join("several"), trust_domain: None });
+        self
+    }
+
     fn at(mut self, now: u64) -> Self {
         self.now = now;
         self
@@ -326,7 +334,9 @@ fn files_that_are_not_what_they_should_be() {
     check("DER that is nothing", &Stage::new().file("x.der", [0x30, 3, 2, 1, 1]), &["E K001 in DER"]);
     let junk: Vec<u8> = (0..1024 * 1024).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 1).collect();
     check("a megabyte of junk", &Stage::new().file("junk", &junk), &["E K001 neither PEM nor DER"]);
-    check("more than a megabyte", &Stage::new().file("junk", [junk.as_slice(), &[1]].concat()), &["E K001 larger"]);
+    let larger = [junk.as_slice(), &[1]].concat();
+    check("a bundle of more", &Stage::new().bundle("prod.test", "junk", larger), &["E K001 larger"]);
+    check("more than 8 MiB", &Stage::new().file("junk", vec![1; 8 * 1024 * 1024 + 1]), &["E K001 larger"]);
     let sections = section("CERTIFICATE", b"").repeat(10_000);
     check("ten thousand sections", &Stage::new().file("x.pem", sections), &["E K001 more than 512"]);
     check("a damaged CRL", &Stage::new().file("x.crl", section("X509 CRL", b"x")), &["E K001 revocation list 1"]);
@@ -384,6 +394,12 @@ fn bundles() {
     let short = Authority::root_with("short", |params| set_validity(params, NOW - 18 * HOUR, NOW + 6 * HOUR));
     check("a day's root in its last quarter", &load(&short.pem()), &["W K111"]);
 
+    let mixed = Stage::new().directory(&[
+        ("root.pem", prod.root.pem().as_bytes()),
+        ("prod.der", &prod.intermediate.der),
+        ("prod.crl", &crl(&prod.intermediate, NOW - HOUR, NOW + 3 * HOUR)),
+    ]);
+    check("a directory with lists and DER beside it", &mixed, &["W K114"]);
     check("DER, said to be a bundle", &Stage::new().bundle("prod.test", "x.der", &prod.root.der), &["E K114 as PEM"]);
     check("DER", &Stage::new().file("x.der", &prod.root.der), &["W K114"]);
     let json = |keys: &str| Stage::new().file("b.json", format!("{{\"spiffe_sequence\": 3, \"keys\": [{keys}]}}"));

@@ -193,3 +193,15 @@ fn contents_are_told_apart() {
         assert_eq!(look_at(content).purpose, purpose, "{what}");
     }
 }
+
+#[test]
+fn a_directory_is_read_with_its_bundles_and_lists() {
+    let prod = prod();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("root.pem"), prod.root.pem()).unwrap();
+    std::fs::write(directory.path().join("prod.der"), &prod.intermediate.der).unwrap();
+    std::fs::write(directory.path().join("notes.txt"), "not looked at").unwrap();
+    let inspection = look(directory.path());
+    let names: Vec<_> = inspection.files.iter().map(|file| file.path.rsplit('/').next().unwrap()).collect();
+    assert_eq!((names.as_slice(), inspection.purpose), (&["prod.der", "root.pem"][..], Purpose::Bundle));
+}

@@ -159,6 +159,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The deny list has mistakes.
+    #[error("`{}` has mistakes:\n{mistakes}", path.display())]
+    DenyList {
+        /// The file.
+        path: PathBuf,
+        /// Each with its place and what to do.
+        mistakes: String,
+    },
     /// Two bundles are given for one trust domain.
     #[error("--trust is given twice for `{trust_domain}`: a trust domain has one bundle, which may be a directory")]
     TrustTwice {
@@ -188,6 +196,7 @@ impl Error {
             | Self::Warned { .. }
             | Self::NotAccepted { .. }
             | Self::Input { .. }
+            | Self::DenyList { .. }
             | Self::Print(_)
             | Self::Json(_) => 1,
         }

@@ -276,6 +276,9 @@ fn verify_takes_secrets_lists_roles_and_identities() {
     let der = write(&at("leaf.der"), &prod.leaf.chain[0]);
     let intermediate = write(&at("prod.pem"), prod.intermediate.pem());
     let broken = write(&at("broken.pem"), "nothing");
+    let denied = "certificates: [{serial: 02, issuer: CN=root, reason: key leaked}]\n";
+    let denied = write(&at("deny.yaml"), denied);
+    let nobody = write(&at("nobody.yaml"), "{}\n");
     let refused = Some("a sidecar would refuse this peer as client and server");
     for (line, error, words) in [
         (format!("--peer {id} --trust prod.test={roots}"), None, "as client and server, at"),
@@ -284,6 +287,8 @@ fn verify_takes_secrets_lists_roles_and_identities() {
         (format!("--peer {id} --trust prod.test={roots} --expect {API}"), None, "8 identity      ok"),
         (format!("--peer {id} --trust prod.test={roots} --expect spiffe://prod.test/x"), refused, "(wrong_identity)"),
         (format!("--peer {id} --trust prod.test={roots} --crl prod.test={crl}"), refused, "is revoked by CRL 7 of"),
+        (format!("--peer {id} --trust prod.test={roots} --deny-list {denied}"), refused, "(denied): "),
+        (format!("--peer {id} --trust prod.test={roots} --deny-list {nobody}"), None, "accepted as"),
         (
             format!("--peer {id} --trust prod.test={roots} --role server --expect spiffe://prod.test/x"),
             Some("a sidecar would refuse this peer as server"),
@@ -300,6 +305,8 @@ fn verify_takes_secrets_lists_roles_and_identities() {
         (format!("--peer {broken} --trust prod.test={roots}"), "broken.pem` cannot be used"),
         (format!("--peer {id}/none --trust prod.test={roots}"), "does not exist"),
         (format!("--peer {id} --trust prod.test={roots} --crl prod.test={broken}"), "broken.pem` cannot be used"),
+        (format!("--peer {id} --trust prod.test={roots} --deny-list {broken}"), "broken.pem` has mistakes:\n"),
+        (format!("--peer {id} --trust prod.test={roots} --deny-list {id}/none"), "does not exist"),
         (format!("--peer {id} --trust prod.test={roots} --crl dev.test={crl}"), "usage: --crl is given"),
         (format!("--peer {id} --trust prod.test={roots} --trust prod.test={roots}"), "usage: --trust is given twice"),
         (format!("--peer {id}"), "usage: "),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use portcullis_certs_watcher::examine::{Examination, Question, Step, StepName, StepOutcome, Tone, examine};
 use portcullis_certs_watcher::inspect::{Content, Target, read};
-use portcullis_certs_watcher::volume::read_bundle;
+use portcullis_certs_watcher::volume::{read_bundle, read_lists, read_single};
 use portcullis_certs_watcher::{
-    Bundle, Crl, Revocation, RevocationPolicy, Role, StaleList, Timestamp, Trust, UnknownStatus, explain, pem,
+    Bundle, Crl, DenyList, Revocation, RevocationPolicy, Role, StaleList, Timestamp, Trust, UnknownStatus, explain, pem,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::json;
@@ -20,6 +20,7 @@ use super::inspect::print_json;
 use super::page::{Ink, Page};
 use super::words::relative;
 use super::{Common, Error, Owned, Paint};
+use crate::deny_file;
 
 /// Options of `certs verify`.
 #[derive(Debug, Args)]
@@ -33,6 +34,9 @@ pub struct Verify {
     /// Revocation lists for the chains of a trust domain, PEM or DER, a file or a directory; may be repeated.
     #[arg(long, value_name = "TRUST_DOMAIN=PATH")]
     crl: Vec<Owned>,
+    /// The deny list of a sidecar.
+    #[arg(long, value_name = "FILE")]
+    deny_list: Option<PathBuf>,
     /// What a certificate is worth that no list covers, where lists are given; as `unknownStatus` in the configuration.
     #[arg(long, value_enum, default_value_t = Unknown::Allow)]
     unknown_status: Unknown,
@@ -98,6 +102,7 @@ pub(super) fn run(verify: &Verify, paint: Paint, out: &mut dyn Write) -> Result<
     let chain = chain(&verify.peer)?;
     let (bundles, broken) = bundles(&verify.trust)?;
     let trust = Trust::new(bundles).with_revocations(revocations(verify)?);
+    let trust = trust.with_deny_list(Arc::new(deny_list(verify)?));
     let ask = |role| {
         let (chain, trust, expected) = (chain.as_slice(), &trust, verify.expect.as_ref());
         examine(&Question { chain, trust, broken: &broken, role, expected, now })
@@ -165,7 +170,7 @@ fn revocations(verify: &Verify) -> Result<Vec<(TrustDomain, Arc<Revocation>)>, E
             return Err(Error::CrlWithoutTrust { trust_domain: trust_domain.clone() });
         }
         let unusable = |path: &Path, reason| Error::Input { path: path.to_owned(), reason };
-        let files = read_bundle(path).map_err(|error| unusable(path, explain(&error)))?;
+        let files = read_lists(path).map_err(|error| unusable(path, explain(&error)))?;
         for (path, bytes) in &files.files {
             let found = Crl::read(bytes).map_err(|error| unusable(path, explain(&error)))?;
             lists.entry(trust_domain.clone()).or_default().extend(found);
@@ -173,6 +178,14 @@ fn revocations(verify: &Verify) -> Result<Vec<(TrustDomain, Arc<Revocation>)>, E
     }
     let policy = verify.policy();
     Ok(lists.into_iter().map(|(domain, lists)| (domain, Arc::new(Revocation::new(lists, policy)))).collect())
+}
+
+fn deny_list(verify: &Verify) -> Result<DenyList, Error> {
+    let Some(path) = &verify.deny_list else { return Ok(DenyList::default()) };
+    let unusable = |reason| Error::Input { path: path.clone(), reason };
+    let files = read_single(path).map_err(|error| unusable(explain(&error)))?;
+    let (path, bytes) = files.files.first().ok_or_else(|| unusable("it was not read".to_owned()))?;
+    deny_file::read(path, bytes).map_err(|mistakes| Error::DenyList { path: path.clone(), mistakes })
 }
 
 fn text(verify: &Verify, examinations: &[Examination], now: UnixTime, paint: Paint) -> String {
