@@ -273,6 +273,10 @@ as_peer() {
     get --insecure --cert "$1/tls.crt" --key "$1/tls.key" "${@:2}" "https://127.0.0.1:$inbound/"
 }
 
+is_shut_out() {
+    ! as_peer "$1" --output /dev/null
+}
+
 # refuses_peer LABEL WHAT WORDS DIRECTORY: the sidecar of the API does not let such a caller in, and says why.
 refuses_peer() {
     local labels=('direction="inbound"' 'result="refused"' "reason=\"$1\"") before
