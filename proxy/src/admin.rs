@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use portcullis_certs_watcher::name_constraints::NameConstraints;
-use portcullis_certs_watcher::{Anchor, Material, Revocation, Snapshot, Timestamp};
+use portcullis_certs_watcher::{Anchor, Material, Revocation, Severity, Snapshot, Timestamp};
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -142,6 +142,10 @@ fn problems(snapshot: &Snapshot, kinds: &[&str]) -> Vec<Value> {
         .map(|problem| {
             json!({
                 "subject": problem.subject.to_string(),
+                "severity": match problem.severity {
+                    Severity::Warning => "warning",
+                    Severity::Alarm => "alarm",
+                },
                 "label": problem.label,
                 "message": problem.message,
                 "since": Timestamp(problem.since).to_string(),

@@ -89,7 +89,7 @@ async fn identity_and_trust_follow_the_workload_api() {
     agent.play(Play::Refuse(7, "no identity issued"));
     let problems = async || sidecar.admin("/identity").await["problems"].clone();
     eventually("an alarm", async || match problems().await {
-        problems if problems[0]["label"] == "identity_withdrawn" => Ok(()),
+        problems if problems[0]["label"] == "identity_withdrawn" && problems[0]["severity"] == "alarm" => Ok(()),
         problems => Err(problems),
     })
     .await;
