@@ -28,6 +28,8 @@ pub mod svid;
 pub mod revocation;
 
 // Files.
+mod volume_error;
+
 pub mod volume;
 
 // What an agent delivers.

@@ -7,11 +7,13 @@
 //! are waited out. Every read is bounded, and what is in the files is of no concern here.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use aws_lc_rs::digest;
-use thiserror::Error;
+
+pub use crate::volume_error::VolumeError;
+use crate::volume_error::{MAX_ATTEMPTS, MAX_FILES};
 
 /// How the files came to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,89 +289,6 @@ impl Digest {
     }
 }
 
-/// Why a generation could not be read.
-#[derive(Debug, Error)]
-pub enum VolumeError {
-    /// Nothing is there.
-    #[error("`{}` does not exist: is the Secret, ConfigMap or directory mounted there, and does it have that file?", path.display())]
-    Missing {
-        /// What was looked for.
-        path: PathBuf,
-    },
-    /// The file has no content.
-    #[error("`{}` is empty", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The directory has no file of the kind that is looked for.
-    #[error("`{}` holds no file that ends in .{wanted}", path.display())]
-    NoBundleFile {
-        /// The directory.
-        path: PathBuf,
-        /// The endings that count.
-        wanted: String,
-    },
-    /// A directory, FIFO, socket or device stands where a file should.
-    #[error("`{}` is not a regular file", path.display())]
-    NotAFile {
-        /// What stands there.
-        path: PathBuf,
-    },
-    /// The file, or all files of the directory together, are larger than anything of their kind.
-    #[error("`{}` is larger than {limit} bytes", path.display())]
-    TooLarge {
-        /// The file or directory.
-        path: PathBuf,
-        /// How much is read at most.
-        limit: u64,
-    },
-    /// The directory holds more files than anybody keeps there.
-    #[error("`{}` holds more than {MAX_FILES} such files", path.display())]
-    TooManyFiles {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The system refused to read it.
-    #[error("`{}` cannot be read", path.display())]
-    Unreadable {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Every attempt to read the volume met a swap.
-    #[error("`{}` was swapped during each of {MAX_ATTEMPTS} attempts to read it", path.display())]
-    Restless {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
-impl VolumeError {
-    fn from_io(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            // ENOTDIR: a component of the path is a file, so what was asked for is not there either.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { path },
-            _ => Self::Unreadable { path, source },
-        }
-    }
-
-    /// A fixed word for metrics.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Missing { .. } => "missing",
-            Self::Empty { .. } | Self::NoBundleFile { .. } => "empty",
-            Self::NotAFile { .. } => "not_a_file",
-            Self::TooLarge { .. } | Self::TooManyFiles { .. } => "too_large",
-            Self::Unreadable { .. } => "unreadable",
-            Self::Restless { .. } => "restless",
-        }
-    }
-}
-
 /// The names of a `kubernetes.io/tls` Secret.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -402,12 +321,6 @@ const MIB: u64 = 1024 * 1024;
 
 /// A Kubernetes object holds at most 1 MiB.
 const OBJECT_BYTES: u64 = MIB;
-
-/// One file for each root, issuer or team is plenty; the bound keeps a wrong path (`/usr/bin`) from being slurped.
-const MAX_FILES: usize = 64;
-
-/// Two swaps within one read already need a kubelet in a tight loop.
-const MAX_ATTEMPTS: usize = 16;
 
 #[cfg(test)]
 mod tests;
