@@ -3,4 +3,6 @@
 pub mod ca;
 pub mod certs;
 pub mod demo;
+pub mod paint;
 pub mod run;
+mod sarif;

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => tell(cli::run::validate(&args, &mut stderr), cli::run::RunError::exit_code),
         Command::Ca(command) => tell(cli::ca::run(&command, &mut stdout), |_| 1),
         Command::Certs(command) => {
-            let paint = cli::certs::Paint::of(&stdout);
+            let paint = cli::paint::Paint::of(&stdout);
             tell(cli::certs::run(&command, paint, &mut stdout), cli::certs::Error::exit_code)
         }
         Command::Demo(args) => tell(cli::demo::run(&args, &mut stdout), |_| 1),
