@@ -12,6 +12,20 @@ pub enum Severity {
     Error,
     /// The documents can be used, but someone should look.
     Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// The word for it, which is also the level of SARIF.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
 }
 
 /// One finding about one place in one file.
@@ -42,6 +56,14 @@ impl Diagnostic {
         Self { severity, code, message: message.into(), file: String::new(), line: 0, column: 0, help: None, excerpt }
     }
 
+    /// The same finding about a place in a file, without the line that stands there.
+    #[must_use]
+    pub fn at(mut self, file: &str, line: usize, column: usize) -> Self {
+        file.clone_into(&mut self.file);
+        (self.line, self.column) = (line, column);
+        self
+    }
+
     /// The same finding with advice.
     #[must_use]
     pub fn help(mut self, advice: impl Into<String>) -> Self {
@@ -54,6 +76,12 @@ impl Diagnostic {
     pub fn line_text(&self) -> &str {
         &self.excerpt.text
     }
+
+    /// How many characters of [`Self::line_text`] stand before the place.
+    #[must_use]
+    pub fn caret(&self) -> usize {
+        self.excerpt.caret
+    }
 }
 
 impl fmt::Display for Diagnostic {
@@ -62,11 +90,7 @@ impl fmt::Display for Diagnostic {
         if self.line > 0 {
             write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         }
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(f, "{severity}[{}]: {}", self.code, self.message)?;
+        writeln!(f, "{}[{}]: {}", self.severity.word(), self.code, self.message)?;
         if self.line > 0 {
             let gutter = self.line.to_string();
             let blank = " ".repeat(gutter.len());

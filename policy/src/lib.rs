@@ -33,6 +33,10 @@ mod explain;
 
 pub mod testing;
 
+// The whole set, for its authors.
+pub mod codes;
+pub mod findings;
+
 pub use decide::{Admission, Decision, Denial, Verdict};
 pub use explain::{Candidate, Explanation, Miss};
 pub use identity::{IdentityPattern, IdentityPatternError, IdentitySegment};

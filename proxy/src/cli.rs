@@ -3,4 +3,7 @@
 pub mod ca;
 pub mod certs;
 pub mod demo;
+pub mod paint;
+pub mod policy;
 pub mod run;
+mod sarif;

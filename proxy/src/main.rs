@@ -23,6 +23,8 @@ enum Command {
     Ca(cli::ca::Command),
     #[command(subcommand)]
     Certs(cli::certs::Command),
+    #[command(subcommand)]
+    Policy(cli::policy::Command),
     /// Show everything on two services and their sidecars, check it, and exit 1 if anything is not as promised.
     Demo(cli::demo::DemoArgs),
 }
@@ -45,8 +47,12 @@ fn main() -> ExitCode {
         Command::Validate(args) => tell(cli::run::validate(&args, &mut stderr), cli::run::RunError::exit_code),
         Command::Ca(command) => tell(cli::ca::run(&command, &mut stdout), |_| 1),
         Command::Certs(command) => {
-            let paint = cli::certs::Paint::of(&stdout);
+            let paint = cli::paint::Paint::of(&stdout);
             tell(cli::certs::run(&command, paint, &mut stdout), cli::certs::Error::exit_code)
+        }
+        Command::Policy(command) => {
+            let paint = cli::paint::Paint::of(&stdout);
+            tell(cli::policy::run(&command, paint, &mut stdout), cli::policy::Error::exit_code)
         }
         Command::Demo(args) => tell(cli::demo::run(&args, &mut stdout), |_| 1),
     };

@@ -2,7 +2,7 @@
 //!
 //! A decision is made by one loaded set and recorded with it, so that a record never names a rule of another revision.
 
-mod directory;
+pub mod directory;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

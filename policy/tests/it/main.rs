@@ -10,5 +10,6 @@
 
 mod corpus;
 mod decisions;
+mod findings;
 mod oracle;
 mod properties;

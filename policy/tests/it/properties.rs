@@ -16,7 +16,7 @@ fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
     Policy::compile(&files).unwrap_or_else(|found| panic!("{found}")).policy
 }
 
-fn ask<T>(facts: &Facts, ask: impl FnOnce(&Request<'_>, &[&str]) -> T) -> T {
+pub fn ask<T>(facts: &Facts, ask: impl FnOnce(&Request<'_>, &[&str]) -> T) -> T {
     let (caller, workload) = (SpiffeId::new(facts.caller).unwrap(), SpiffeId::new(facts.workload).unwrap());
     let source = facts.source.parse().unwrap();
     let connection = Connection { caller: &caller, workload: &workload, port: facts.port, source, now: facts.now };
@@ -116,6 +116,6 @@ proptest! {
 }
 
 /// As many as the environment asks for; 500 policies with eight requests each take about a second.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
 }

@@ -2,8 +2,7 @@
 //!
 //! Parses and prints; `certs-watcher` knows and judges (`inspect.rs`, `findings.rs`, `examine.rs` there).
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,9 +14,10 @@ use spiffe::TrustDomain;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::paint::{Colour, Count, Paint};
+
 mod inspect;
 mod page;
-mod sarif;
 mod tree;
 mod verify;
 mod words;
@@ -56,34 +56,7 @@ impl Common {
     }
 
     fn paint(&self, found: Paint) -> Paint {
-        match self.color {
-            Colour::Auto => found,
-            Colour::Always => Paint::Colours,
-            Colour::Never => Paint::Plain,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Colour {
-    Auto,
-    Always,
-    Never,
-}
-
-/// How text is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    /// As it is.
-    Plain,
-    /// With the control sequences of a terminal.
-    Colours,
-}
-
-impl Paint {
-    /// What suits an output.
-    pub fn of(output: &impl IsTerminal) -> Self {
-        if output.is_terminal() { Self::Colours } else { Self::Plain }
+        self.color.paint(found)
     }
 }
 
@@ -200,16 +173,6 @@ impl Error {
             | Self::Print(_)
             | Self::Json(_) => 1,
         }
-    }
-}
-
-/// A number and what is counted.
-struct Count(usize, &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(number, noun) = self;
-        write!(f, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
     }
 }
 

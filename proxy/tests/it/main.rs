@@ -36,6 +36,7 @@ mod headers;
 mod inbound_http;
 mod outbound;
 mod policies;
+mod policies_cli;
 mod process;
 mod refusals;
 mod renewal;

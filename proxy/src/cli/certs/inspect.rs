@@ -4,12 +4,14 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use portcullis_certs_watcher::Timestamp;
-use portcullis_certs_watcher::findings::{self, Finding, Severity};
+use portcullis_certs_watcher::findings::{self, Finding, Rule, Severity};
 use portcullis_certs_watcher::inspect::{Inspection, Target, read};
 use rustls_pki_types::UnixTime;
 
 use super::page::Page;
-use super::{Common, Error, Paint, parse_target, sarif, tree};
+use super::{Common, Error, parse_target, tree};
+use crate::cli::paint::Paint;
+use crate::cli::sarif;
 
 /// Options of `certs inspect`.
 #[derive(Debug, Args)]
@@ -48,7 +50,7 @@ pub(super) fn run(inspect: &Inspect, paint: Paint, out: &mut dyn Write) -> Resul
             out.write_all(page.as_bytes())?;
         }
         Format::Json => print_json(&json(&inspections, &findings, now), out)?,
-        Format::Sarif => print_json(&sarif::log(&findings), out)?,
+        Format::Sarif => print_json(&as_sarif(&findings), out)?,
     }
     out.flush()?;
     verdict(&findings, inspect.deny_warnings)
@@ -75,6 +77,20 @@ fn text(inspections: &[Inspection], findings: &[Finding], now: UnixTime, paint: 
 
 fn json(inspections: &[Inspection], findings: &[Finding], now: UnixTime) -> serde_json::Value {
     serde_json::json!({ "at": Timestamp(now), "paths": inspections, "findings": findings })
+}
+
+fn as_sarif(findings: &[Finding]) -> serde_json::Value {
+    let rules =
+        Rule::ALL.map(|rule| sarif::Rule { code: rule.code, name: rule.name, title: rule.title, remedy: rule.remedy });
+    let entries = findings.iter().map(|finding| sarif::Entry {
+        code: finding.rule.code,
+        level: finding.severity.word(),
+        message: format!("{}; {}", finding.message, finding.remedy),
+        path: finding.path.clone(),
+        line: finding.line,
+        column: None,
+    });
+    sarif::log(&rules, &entries.collect::<Vec<_>>())
 }
 
 pub(super) fn print_json(value: &serde_json::Value, out: &mut dyn Write) -> Result<(), Error> {

@@ -3,24 +3,13 @@
 use portcullis_certs_watcher::findings::{Finding, Severity};
 use rustls_pki_types::UnixTime;
 
-use super::{Count, Paint};
+use crate::cli::paint::{Count, Ink, Paint};
 
 /// A page that grows.
 pub(super) struct Page {
     text: String,
     paint: Paint,
     pub(super) now: UnixTime,
-}
-
-/// How a piece of text stands out.
-#[derive(Clone, Copy)]
-pub(super) enum Ink {
-    Bold,
-    Dim,
-    Red,
-    Yellow,
-    Green,
-    Cyan,
 }
 
 impl Page {
@@ -34,18 +23,7 @@ impl Page {
 
     /// The text with the sequences of a terminal around it, where they are wanted.
     pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
-        let code = match ink {
-            Ink::Bold => "1",
-            Ink::Dim => "2",
-            Ink::Red => "1;31",
-            Ink::Yellow => "1;33",
-            Ink::Green => "1;32",
-            Ink::Cyan => "1;36",
-        };
-        match self.paint {
-            Paint::Plain => text.to_owned(),
-            Paint::Colours => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        }
+        self.paint.ink(ink, text)
     }
 
     /// One line; blanks at its end are left out.

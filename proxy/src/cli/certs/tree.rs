@@ -4,9 +4,9 @@ use portcullis_certs_watcher::inspect::{
     CertificateFacts, Encoding, FileFacts, Fit, Inspection, KeyFacts, ListFacts, Name, Purpose, Usage,
 };
 
-use super::Count;
-use super::page::{Ink, Page};
+use super::page::Page;
 use super::words::{length, relative};
+use crate::cli::paint::{Count, Ink};
 
 /// Everything about one path.
 pub(super) fn inspection(page: &mut Page, inspection: &Inspection) {

@@ -17,9 +17,10 @@ use serde_json::json;
 use spiffe::{SpiffeId, TrustDomain};
 
 use super::inspect::print_json;
-use super::page::{Ink, Page};
+use super::page::Page;
 use super::words::relative;
-use super::{Common, Error, Owned, Paint};
+use super::{Common, Error, Owned};
+use crate::cli::paint::{Ink, Paint};
 use crate::deny_file;
 
 /// Options of `certs verify`.

@@ -1,0 +1,206 @@
+//! Each finding with a row that triggers it, and a near miss that does not.
+
+use super::*;
+
+const HEAD: &str = "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n";
+const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
+
+fn examined(text: &str, inventory: Option<&str>, sidecar: Option<&Sidecar>) -> Vec<Diagnostic> {
+    let inventory = inventory.map(|text| Inventory::parse("inventory", text.as_bytes()).unwrap());
+    let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
+    let question = Question { now: NOW, inventory: inventory.as_ref(), sidecar };
+    examine(&files, &question).unwrap_or_else(|found| panic!("{text}\n{found}")).iter().cloned().collect()
+}
+
+/// The codes of `rules` of one policy for `spiffe://t/ns/x/sa/a`, with their lines; a missing test is not told.
+fn codes(rules: &str) -> Vec<(&'static str, usize)> {
+    let text = format!("{HEAD}  target: {{identities: [spiffe://t/ns/x/sa/a]}}\n{rules}");
+    let found = examined(&text, None, None);
+    found.iter().filter(|one| one.code != UNTESTED).map(|one| (one.code, one.line)).collect()
+}
+
+/// Rules from one-line rules; the first stands in line 7.
+fn rules(allow: &[&str], deny: &[&str]) -> String {
+    let mut text = String::new();
+    for (key, rules) in [("allow", allow), ("deny", deny)] {
+        if !rules.is_empty() {
+            text.push_str(&format!("  {key}:\n"));
+        }
+        for (number, rule) in rules.iter().enumerate() {
+            text.push_str(&format!("    - {{name: {key}{number}, {rule}}}\n"));
+        }
+    }
+    text
+}
+
+const A: &str = "from: {identities: [spiffe://t/ns/c/sa/a]}, to: {methods: [GET], paths: [/a]}";
+
+/// Allow rules, deny rules, and what is found with its line.
+type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [(&'a str, usize)]);
+
+#[test]
+fn rules_that_change_nothing() {
+    let rows: &[Row<'_>] = &[
+        (&[A, A], &[], &[(DUPLICATE, 8)]),
+        (&[A, "from: {identities: [spiffe://t/ns/c/sa/a]}, to: {methods: [GET], paths: [/b]}"], &[], &[]),
+        // Wider by caller, method and path, before or after.
+        (
+            &[A, "from: {identities: [spiffe://t/ns/c/**]}, to: {methods: [GET, HEAD], paths: [/**]}"],
+            &[],
+            &[(SHADOWED, 7)],
+        ),
+        (&["from: {identities: [spiffe://t/ns/c/*/*]}, to: {methods: [GET], paths: [/*]}", A], &[], &[(SHADOWED, 8)]),
+        (&[A, "from: {identities: [spiffe://t/ns/c/*]}, to: {methods: [GET], paths: [/a]}"], &[], &[]),
+        // What ends earlier covers nothing that goes on.
+        (
+            &[
+                A,
+                "expires: 2099-01-01T00:00:00Z, from: {identities: [spiffe://t/ns/c/**]}, to: {methods: [GET], paths: [/a]}",
+            ],
+            &[],
+            &[],
+        ),
+        (
+            &[
+                "expires: 2099-01-01T00:00:00Z, from: {identities: [spiffe://t/ns/c/sa/a]}, to: {methods: [GET], paths: [/a]}",
+                A,
+            ],
+            &[],
+            &[(SHADOWED, 7)],
+        ),
+        // A deny rule by method, and by who is not named.
+        (&[A], &["to: {paths: [/a]}"], &[(SWALLOWED, 7)]),
+        (&[A], &["to: {paths: [/a], methods: [POST]}"], &[]),
+        (&[A], &["from: {notIdentities: ['spiffe://t/ns/ops/sa/*']}, to: {paths: [/a]}"], &[(SWALLOWED, 7)]),
+        (&[A], &["from: {notIdentities: ['spiffe://t/ns/*/sa/a']}, to: {paths: [/a]}"], &[]),
+        (&[A], &["to: {paths: [/a]}", "to: {paths: [/**]}"], &[(SWALLOWED, 7), (SHADOWED, 9)]),
+        // Headers, hosts, ports, networks, gRPC.
+        (&[&format!("{A}, when: {{headers: {{x: [ab]}}}}")], &["when: {headers: {x: ['a*']}}"], &[(SWALLOWED, 7)]),
+        (&[&format!("{A}, when: {{headers: {{x: [ab]}}}}")], &["when: {headers: {z: ['a*']}}"], &[]),
+        (&[A], &["to: {grpc: {services: [a.B]}}", "to: {grpc: {services: [a.B], methods: [Get]}}"], &[(SHADOWED, 10)]),
+        (&[A], &["to: {ports: [1]}", "to: {ports: [1, 2]}"], &[(SHADOWED, 9)]),
+        (&[A], &["to: {hosts: ['*.example']}", "to: {hosts: [a.example]}"], &[(SHADOWED, 10)]),
+        (&[A], &["from: {sources: [10.0.0.0/8]}", "from: {sources: [10.1.0.0/16]}"], &[(SHADOWED, 10)]),
+        (&[A], &["from: {sources: [10.0.0.0/8]}", "from: {sources: [11.1.0.0/16]}"], &[]),
+        // Contradictions.
+        (
+            &[
+                "from: {identities: [spiffe://t/ns/c/sa/a], notIdentities: ['spiffe://t/ns/c/**']}, to: {methods: [GET]}",
+            ],
+            &[],
+            &[(CONTRADICTION, 7)],
+        ),
+        (
+            &["from: {identities: [spiffe://t/ns/c/sa/a], notIdentities: ['spiffe://t/ns/c/*']}, to: {methods: [GET]}"],
+            &[],
+            &[],
+        ),
+        // On opaque TCP it denies all the same.
+        (&[A], &["to: {paths: [/z], notPaths: [/z]}"], &[]),
+    ];
+    for (allow, deny, expected) in rows {
+        assert_eq!(codes(&rules(allow, deny)), *expected, "{allow:?} {deny:?}");
+    }
+}
+
+#[test]
+fn rules_of_other_policies_count_only_where_they_apply() {
+    let one = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}\n  allow:\n    - {{name: r, {A}}}\n---\n"
+        )
+    };
+    let target = |id: &str| format!("  target: {{identities: ['{id}']}}");
+    for (first, second, shadowed) in [
+        (target("spiffe://t/ns/x/**"), target("spiffe://t/ns/x/sa/a"), 1),
+        (target("spiffe://t/ns/y/**"), target("spiffe://t/ns/x/sa/a"), 0),
+        (target("spiffe://t/ns/x/**") + "\n  mode: audit", target("spiffe://t/ns/x/sa/a"), 0),
+    ] {
+        let found = examined(&(one("wide", &first) + &one("narrow", &second)), None, None);
+        let found: Vec<_> = found.iter().filter(|one| [SHADOWED, DUPLICATE].contains(&one.code)).collect();
+        assert_eq!(found.len(), shadowed, "{first} {second} {found:?}");
+    }
+}
+
+#[test]
+fn rules_that_are_too_wide() {
+    let rows: &[(&str, &[(&str, usize)])] = &[
+        ("from: {identities: ['spiffe://t/**']}, to: {methods: [GET]}", &[(ANY_CALLER, 7)]),
+        ("from: {identities: ['spiffe://t/ns/**']}, to: {methods: [GET]}", &[]),
+        ("to: {methods: [GET]}", &[(ANY_CALLER, 7)]),
+        ("from: {notIdentities: [spiffe://t/ns/c/sa/a]}, to: {methods: [GET]}", &[(ANY_CALLER, 7)]),
+        ("from: {identities: [spiffe://t/ns/c/sa/a]}", &[(ANY_REQUEST, 7)]),
+        ("from: {identities: [spiffe://t/ns/c/sa/a]}, to: {ports: [80], paths: ['/**']}", &[(ANY_REQUEST, 7)]),
+        ("from: {identities: [spiffe://t/ns/c/sa/a]}, to: {ports: [5432]}", &[]),
+        ("from: {identities: [spiffe://t/ns/c/sa/a]}, to: {paths: ['/a/**']}", &[]),
+        ("from: {identities: [spiffe://dev/ns/c/sa/a]}, to: {methods: [GET]}", &[(OTHER_DOMAIN, 7)]),
+        ("expires: 2027-01-15T08:00:00Z, to: {methods: [GET]}, from: {identities: [spiffe://t/c]}", &[(EXPIRED, 7)]),
+        (
+            "expires: 2027-01-29T08:00:00Z, to: {methods: [GET]}, from: {identities: [spiffe://t/c]}",
+            &[(EXPIRES_SOON, 7)],
+        ),
+        ("expires: 2027-01-29T08:00:01Z, to: {methods: [GET]}, from: {identities: [spiffe://t/c]}", &[]),
+    ];
+    for (rule, expected) in rows {
+        assert_eq!(codes(&rules(&[rule], &[])), *expected, "{rule}");
+        // Denying is never too wide.
+        let denied = codes(&rules(&[], &[rule]));
+        assert!(denied.iter().all(|(code, _)| [EXPIRED, EXPIRES_SOON].contains(code)), "{rule} {denied:?}");
+    }
+}
+
+#[test]
+fn identities_that_nobody_has() {
+    let text = format!(
+        "{HEAD}  target: {{identities: [spiffe://t/ns/x/sa/a]}}\n{}",
+        rules(
+            &[
+                "from: {identities: [spiffe://t/ns/claims/sa/adjudicater, 'spiffe://t/ns/gone/**']}, to: {methods: [GET]}"
+            ],
+            &[]
+        )
+    );
+    let known = "# workloads\nspiffe://t/ns/x/sa/a\nspiffe://t/ns/claims/sa/adjudicator # claims\n\n";
+    let found = examined(&text, Some(known), None);
+    let found: Vec<_> = found.iter().filter(|one| one.code == UNKNOWN_IDENTITY).collect();
+    let places: Vec<_> = found.iter().map(|one| (one.line, one.column)).collect();
+    assert_eq!(places, [(7, 42), (7, 79)]);
+    assert_eq!(found[0].help.as_deref(), Some("did you mean `spiffe://t/ns/claims/sa/adjudicator`?"));
+    let more = format!("{known}spiffe://t/ns/claims/sa/adjudicater\nspiffe://t/ns/gone/sa/x\n");
+    assert!(examined(&text, Some(&more), None).iter().all(|one| one.code != UNKNOWN_IDENTITY));
+    for (wrong, line) in
+        [("spiffe://t/a\nx\n", 2), ("spiffe://t/**", 1), ("# none\n", 0), ("", 0), ("spiffe://t/\u{1b}[31m", 1)]
+    {
+        let found = Inventory::parse("inventory", wrong.as_bytes()).unwrap_err();
+        assert_eq!(found.iter().next().map(|one| (one.code, one.line)), Some((INVENTORY_LINE, line)), "{wrong}");
+        assert!(!found.to_string().contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn policies_without_a_test_and_rules_for_other_ports() {
+    let policy = format!(
+        "{HEAD}  target: {{identities: [spiffe://t/ns/x/sa/a]}}\n{}",
+        rules(&["from: {identities: [spiffe://t/c]}, to: {ports: [80], methods: [GET]}"], &[])
+    );
+    let case = "---\napiVersion: policy.portcullis.dev/v1\nkind: PolicyTest\nmetadata: {name: p}\nspec:\n  cases:\n    - {name: c, caller: spiffe://t/c, workload: spiffe://t/ns/x/sa/a, connection: {port: 80}, expect: deny}\n";
+    let other = case.replace("workload: spiffe://t/ns/x/sa/a", "workload: spiffe://t/ns/x/sa/b");
+    let sidecar = |workload: &str, opaque: &[u16], http: &[u16]| Sidecar {
+        workload: SpiffeId::new(workload).unwrap(),
+        opaque: opaque.to_vec(),
+        http: http.to_vec(),
+    };
+    let a = "spiffe://t/ns/x/sa/a";
+    for (text, sidecar, expected) in [
+        (policy.clone(), None, vec![UNTESTED]),
+        (policy.clone() + case, None, vec![]),
+        (policy.clone() + &other, None, vec![UNTESTED]),
+        (policy.clone() + case, Some(sidecar(a, &[80], &[])), vec![HTTP_ON_TCP]),
+        (policy.clone() + case, Some(sidecar(a, &[], &[80])), vec![]),
+        (policy.clone() + case, Some(sidecar("spiffe://t/ns/x/sa/z", &[80], &[])), vec![]),
+        (policy + case, Some(sidecar(a, &[], &[81])), vec![PORT_NOT_SERVED]),
+    ] {
+        let found = examined(&text, None, sidecar.as_ref());
+        assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), expected, "{sidecar:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! `portcullis policy`: what a set of policy documents decides and why, and what its authors should look at.
+//!
+//! Reads files and prints; `portcullis-policy` knows and judges (`explain.rs`, `testing.rs`, `findings.rs` there).
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use portcullis_policy::File;
+use portcullis_policy::diagnostic::{Diagnostics, Severity};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use self::format::Format;
+use super::paint::{Colour, Count, Paint};
+use crate::policy_store::directory::{self, Contents, DirectoryError};
+use crate::policy_store::unix_seconds;
+
+mod ask;
+mod check;
+mod explain;
+mod format;
+mod schema;
+mod test;
+
+/// Look at policy documents.
+#[derive(Debug, Subcommand)]
+#[command(about = "Check policies, test them, and ask them who may call whom and why")]
+pub enum Command {
+    /// List every mistake in the documents, and what their authors should look at.
+    ///
+    /// DIR holds .yaml and .yml files, as a policy ConfigMap does; folders below it are not read. Ends with 1 on an error
+    /// or a warning, with 64 if the command line is wrong.
+    Check(check::Check),
+    /// Run every case of every PolicyTest, and tell which rules no case exercises.
+    ///
+    /// Ends with 1 if a case fails, if there is none, or if the documents do not load.
+    Test(test::Test),
+    /// Tell what is decided, by which rule, and why the others do not decide.
+    ///
+    /// Ends with 0 whatever the decision, with 1 if the documents do not load.
+    Explain(explain::Explain),
+    /// Print the JSON Schema (2020-12) of the documents, for editors.
+    Schema,
+}
+
+/// Options of every command that reads documents.
+#[derive(Debug, Args)]
+struct Common {
+    /// Directory with policy documents; may be repeated, and all of them are one set.
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<PathBuf>,
+    /// How to print it; `sarif` is for code scanning, `github` for annotations of a GitHub workflow.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Judge as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<i64>,
+    /// When to use colours; `auto` is on a terminal.
+    #[arg(long, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+}
+
+impl Common {
+    /// Seconds since 1970.
+    fn now(&self) -> i64 {
+        self.at.unwrap_or_else(unix_seconds)
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        Ok(directory::read(&self.directories)?)
+    }
+}
+
+fn files(contents: &Contents) -> Vec<File<'_>> {
+    contents.files.iter().map(|file| File { name: &file.name, bytes: &file.bytes }).collect()
+}
+
+fn parse_time(text: &str) -> Result<i64, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339);
+    let time = time.map_err(|_| format!("`{text}` is no time of RFC 3339: write it as in 2026-11-22T03:29:01Z"))?;
+    Ok(time.unix_timestamp())
+}
+
+/// A file that is given beside the documents, at most `most` bytes of it.
+fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let unusable = |reason: String| Error::Input { path: path.to_owned(), reason };
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+    read.map_err(|error| unusable(error.to_string()))?;
+    if bytes.len() as u64 > most {
+        return Err(unusable(format!("it has more than {} MiB", most >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// Why a command does not end with 0. What was found has been printed by then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The documents cannot be used.
+    #[error("the policies do not load: {}", Count(*.errors, "mistake"))]
+    DoNotLoad {
+        /// How many mistakes.
+        errors: usize,
+    },
+    /// Someone should look.
+    #[error("{} and {}", Count(*.errors, "error"), Count(*.warnings, "warning"))]
+    Found {
+        /// How many errors.
+        errors: usize,
+        /// How many warnings.
+        warnings: usize,
+    },
+    /// Cases did not come out as they say.
+    #[error("{} of {} failed", .failed, Count(*.cases, "case"))]
+    Failed {
+        /// How many failed.
+        failed: usize,
+        /// How many there are.
+        cases: usize,
+    },
+    /// There is nothing to run.
+    #[error("there is no test case")]
+    NoCases,
+    /// Too few rules decide a case.
+    #[error("{percent} % of the rules are exercised, and --min-coverage is {minimum} %")]
+    Coverage {
+        /// How many are exercised.
+        percent: usize,
+        /// How many must be.
+        minimum: u8,
+    },
+    /// A file that was given beside the documents cannot be used.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It is not known whose sidecar a configuration is for.
+    #[error("the configuration names no `identity.spiffeId`: say whose sidecar it is for with --workload")]
+    NoWorkload,
+    /// The result could not be printed.
+    #[error("could not print the result")]
+    Print(#[from] io::Error),
+    /// The result could not be written as JSON.
+    #[error("could not write the result as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// 64 for a command line that says too little, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoWorkload => 64,
+            Self::Directory(_)
+            | Self::DoNotLoad { .. }
+            | Self::Found { .. }
+            | Self::Failed { .. }
+            | Self::NoCases
+            | Self::Coverage { .. }
+            | Self::Input { .. }
+            | Self::Print(_)
+            | Self::Json(_) => 1,
+        }
+    }
+
+    fn do_not_load(found: &Diagnostics) -> Self {
+        Self::DoNotLoad { errors: count(found, Severity::Error) }
+    }
+}
+
+fn count(found: &Diagnostics, severity: Severity) -> usize {
+    found.iter().filter(|one| one.severity == severity).count()
+}
+
+/// Carries out a command and prints what it found to `out`.
+///
+/// # Errors
+/// When the documents do not load, something was found, or `out` cannot be written.
+pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), Error> {
+    let outcome = match command {
+        Command::Check(check) => check::run(check, paint, out),
+        Command::Test(test) => test::run(test, paint, out),
+        Command::Explain(explain) => explain::run(explain, paint, out),
+        Command::Schema => schema::run(out),
+    };
+    out.flush()?;
+    outcome
+}
+
+#[cfg(test)]
+mod tests;
