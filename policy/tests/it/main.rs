@@ -10,5 +10,6 @@
 
 mod corpus;
 mod decisions;
+mod index;
 mod oracle;
 mod properties;
