@@ -10,6 +10,7 @@ mod failure;
 mod handshake;
 mod mesh;
 mod policy;
+mod policy_shapes;
 mod processor;
 mod record;
 mod request;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use certificate::Anchors;
 pub use failure::Failure;
+use policy_shapes::Shape;
 pub use processor::processor;
 
 /// One operation.
@@ -84,6 +86,30 @@ pub const ALL: &[Operation] = &[
     operation("policy", "policy_decide_1000", Code::Compiled, 192, || policy::decide(1_000)),
     operation("policy", "policy_decide_10000", Code::Compiled, 32, || policy::decide(10_000)),
     operation("policy", "policy_admit_1000", Code::Compiled, 96, || policy::admit(1_000)),
+    operation("policy", "policy_decide_exact_10", Code::Compiled, 8_192, || policy_shapes::decide(Shape::Exact, 10)),
+    operation("policy", "policy_decide_exact_100000", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Exact, 100_000)
+    }),
+    operation("policy", "policy_decide_patterns_10", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Patterns, 10)
+    }),
+    operation("policy", "policy_decide_patterns_100000", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Patterns, 100_000)
+    }),
+    operation("policy", "policy_decide_paths_10", Code::Compiled, 8_192, || policy_shapes::decide(Shape::Paths, 10)),
+    operation("policy", "policy_decide_paths_100000", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Paths, 100_000)
+    }),
+    operation("policy", "policy_decide_identities_10", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Identities, 10)
+    }),
+    operation("policy", "policy_decide_identities_100000", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Identities, 100_000)
+    }),
+    operation("policy", "policy_decide_deny_10", Code::Compiled, 8_192, || policy_shapes::decide(Shape::Deny, 10)),
+    operation("policy", "policy_decide_deny_100000", Code::Compiled, 8_192, || {
+        policy_shapes::decide(Shape::Deny, 100_000)
+    }),
     operation("request", "headers_inbound", Code::Compiled, 1_000, request::headers_inbound),
     operation("request", "headers_outbound", Code::Compiled, 1_000, request::headers_outbound),
     operation("request", "path_normalise", Code::Compiled, 5_000, request::path_in_normal_form),

@@ -3,6 +3,7 @@
 //! Deny beats allow, and what nothing allows is denied. Nothing here allocates, locks, waits or fails. A path with
 //! several readings is denied if one of them is, and allowed only if all are.
 
+use crate::index::{Guarded, OnConnection, Parties, Presence, Scope, guard};
 use crate::matchers::Doubt;
 use crate::policy::{Policy, RuleRef};
 use crate::request::{Connection, Request};
@@ -95,14 +96,18 @@ impl Policy {
     /// Decides what can be decided of an HTTP connection.
     #[must_use]
     pub fn admit(&self, connection: &Connection<'_>) -> Admission {
-        let certain = self.walk(connection, |matchers, _| matchers.request.is_empty()).enforced;
-        let may_allow = self.walk(connection, |_, effect| effect == Effect::Allow).enforced;
-        let may_deny = self.walk(connection, |_, effect| effect == Effect::Deny).enforced;
-        match (certain.verdict(), may_allow.allow, may_deny.deny) {
-            (Verdict::Deny(Denial::Rule(rule)), _, _) => Admission::Deny(Denial::Rule(rule)),
-            (_, None, _) => Admission::Deny(default_denial(may_allow.protected)),
-            (Verdict::Allow(rule), Some(_), None) => Admission::Allow(rule),
-            (Verdict::Allow(_) | Verdict::Deny(_), Some(_), _) => Admission::PerRequest,
+        let matched = self.match_connection(connection);
+        let may_allow = matched.possible(Mode::Enforce, Effect::Allow);
+        let may_deny = matched.possible(Mode::Enforce, Effect::Deny);
+        let (denied, allowed) = (
+            matched.certain(Mode::Enforce, Effect::Deny).map(RuleRef::numbered),
+            matched.certain(Mode::Enforce, Effect::Allow).map(RuleRef::numbered),
+        );
+        match (denied, may_allow, allowed, may_deny) {
+            (Some(rule), ..) => Admission::Deny(Denial::Rule(rule)),
+            (None, None, ..) => Admission::Deny(default_denial(matched.scope().enforced)),
+            (None, Some(_), Some(rule), None) => Admission::Allow(rule),
+            (None, Some(_), None, _) | (None, Some(_), Some(_), Some(_)) => Admission::PerRequest,
         }
     }
 
@@ -110,7 +115,11 @@ impl Policy {
     /// its other matchers given.
     #[must_use]
     pub fn admit_opaque(&self, connection: &Connection<'_>) -> Decision {
-        self.walk(connection, |matchers, effect| effect == Effect::Deny || matchers.request.is_empty()).decision()
+        let matched = self.match_connection(connection);
+        decision(matched.scope(), |mode, effect| match effect {
+            Effect::Deny => matched.possible(mode, effect),
+            Effect::Allow => matched.certain(mode, effect),
+        })
     }
 
     /// Decides a request.
@@ -119,7 +128,8 @@ impl Policy {
         let Some(readings) = request.path.readings() else {
             return Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None };
         };
-        let decisions = readings.map(|path| self.decide_reading(request, path));
+        let parties = self.index.parties(&request.connection);
+        let decisions = readings.map(|path| self.decide_of(request, &parties, path));
         let decided = decisions.reduce(|a, b| Decision {
             verdict: a.verdict.stricter(b.verdict),
             audit: match (a.audit, b.audit) {
@@ -131,79 +141,57 @@ impl Policy {
         decided.unwrap_or(Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None })
     }
 
+    /// Decides on one reading of the path.
     pub(crate) fn decide_reading(&self, request: &Request<'_>, path: &str) -> Decision {
-        let holds = |matchers: &Matchers, effect| {
-            matchers.request.iter().all(|condition| condition.holds(request, path, effect))
-        };
-        self.walk(&request.connection, holds).decision()
+        self.decide_of(request, &self.index.parties(&request.connection), path)
     }
 
-    /// The first rules in force whose matchers on the connection hold and of which `holds` says that the rest does.
-    fn walk(&self, connection: &Connection<'_>, holds: impl Fn(&Matchers, Effect) -> bool) -> Walked {
-        let matches = |rule: &RuleRef, effect| {
-            let in_force = self.rule(*rule).is_some_and(|rule| rule.in_force(connection.now));
-            in_force
-                && self.matchers(*rule).is_some_and(|matchers| {
-                    let mut on_connection = matchers.connection.iter();
-                    on_connection.all(|condition| condition.holds(connection, &self.sets)) && holds(matchers, effect)
-                })
-        };
-        let mut walked = Walked::default();
-        for policy in self.protections(connection.workload) {
-            let found = match policy.mode() {
-                Mode::Enforce => &mut walked.enforced,
-                Mode::Audit => &mut walked.audited,
-            };
-            found.protected = true;
-            found.allows |= !policy.allow.is_empty();
-            if found.deny.is_none() {
-                found.deny = policy.deny.iter().copied().find(|rule| matches(rule, Effect::Deny));
-            }
-            if found.deny.is_none() && found.allow.is_none() {
-                found.allow = policy.allow.iter().copied().find(|rule| matches(rule, Effect::Allow));
-            }
-        }
-        walked
+    fn decide_of(&self, request: &Request<'_>, parties: &Parties<'_>, path: &str) -> Decision {
+        let connection = &request.connection;
+        let matched = self.index.match_request(parties, connection, (request.method, path), |guarded| {
+            self.guards_hold(guarded, connection, |condition, effect| condition.holds(request, path, effect))
+        });
+        decision(matched.scope, |mode, effect| matched.first(mode, effect))
     }
-}
 
-/// What a walk over the policies of a workload came upon.
-#[derive(Default)]
-struct Walked {
-    enforced: Found,
-    audited: Found,
-}
+    fn match_connection(&self, connection: &Connection<'_>) -> OnConnection {
+        let parties = self.index.parties(connection);
+        let holds = |guarded| self.guards_hold(guarded, connection, |_, _| true);
+        self.index.match_connection(&parties, connection, holds)
+    }
 
-#[derive(Default)]
-struct Found {
-    /// A policy of this mode protects the workload.
-    protected: bool,
-    /// One of them has allow rules.
-    allows: bool,
-    deny: Option<RuleRef>,
-    allow: Option<RuleRef>,
-}
-
-impl Walked {
-    fn decision(&self) -> Decision {
-        let audited = self.audited.verdict();
-        let audit = (self.audited.allows || audited.rule().is_some()).then_some(audited);
-        Decision { verdict: self.enforced.verdict(), audit }
+    /// Whether those conditions of a rule hold that the index leaves to be checked.
+    fn guards_hold(
+        &self,
+        Guarded { rule, guards }: Guarded,
+        connection: &Connection<'_>,
+        on_request: impl Fn(&Condition<RequestMatcher>, Effect) -> bool,
+    ) -> bool {
+        let reference = RuleRef::numbered(rule);
+        let (Some(rule), Some(matchers)) = (self.rule(reference), self.matchers(reference)) else { return false };
+        let is_guarded = |index: usize| guards & guard(index) != 0;
+        let first = matchers.connection.len();
+        let mut of_connection = matchers.connection.iter().enumerate().filter(|(index, _)| is_guarded(*index));
+        let mut of_request = matchers.request.iter().enumerate().filter(|(index, _)| is_guarded(first + *index));
+        of_connection.all(|(_, condition)| condition.holds(connection, &self.sets))
+            && of_request.all(|(_, condition)| on_request(condition, rule.effect))
     }
 }
 
-impl Found {
-    fn verdict(&self) -> Verdict {
-        match (self.deny, self.allow) {
-            (Some(rule), _) => Verdict::Deny(Denial::Rule(rule)),
-            (None, Some(rule)) => Verdict::Allow(rule),
-            (None, None) => Verdict::Deny(default_denial(self.protected)),
-        }
-    }
+/// What follows from the first rules of each kind.
+fn decision(scope: Scope, first: impl Fn(Mode, Effect) -> Option<usize>) -> Decision {
+    let verdict = |mode, presence| match (first(mode, Effect::Deny), first(mode, Effect::Allow)) {
+        (Some(rule), _) => Verdict::Deny(Denial::Rule(RuleRef::numbered(rule))),
+        (None, Some(rule)) => Verdict::Allow(RuleRef::numbered(rule)),
+        (None, None) => Verdict::Deny(default_denial(presence)),
+    };
+    let audited = verdict(Mode::Audit, scope.audited);
+    let audit = (scope.audited.allows || audited.rule().is_some()).then_some(audited);
+    Decision { verdict: verdict(Mode::Enforce, scope.enforced), audit }
 }
 
-fn default_denial(protected: bool) -> Denial {
-    if protected { Denial::NoRule } else { Denial::NoPolicy }
+fn default_denial(presence: Presence) -> Denial {
+    if presence.protected { Denial::NoRule } else { Denial::NoPolicy }
 }
 
 impl Condition<ConnectionMatcher> {

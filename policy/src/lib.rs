@@ -25,6 +25,8 @@ mod rules;
 mod native;
 
 // The engine.
+mod index;
+
 mod policy;
 
 mod decide;

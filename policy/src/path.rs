@@ -9,6 +9,7 @@ mod pattern;
 mod readings;
 mod segments;
 
+pub(crate) use pattern::Segment as PathSegment;
 pub use pattern::{PathPattern, PathPatternError};
 
 use std::borrow::Cow;

@@ -10,8 +10,9 @@ use spiffe::SpiffeId;
 
 use crate::case::Case;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::index::{Index, IndexBuilder, Numbered};
 use crate::native::{self, Collected};
-use crate::rules::{Effect, Identities, IdentitySet, Lowered, Matchers, Mode, PolicyRules, Rule};
+use crate::rules::{Effect, Identities, IdentitySet, Lowered, Matchers, PolicyRules, Rule};
 use crate::source::File;
 
 /// What a set of files compiles to.
@@ -33,6 +34,7 @@ pub struct Policy {
     matchers: Vec<Matchers>,
     pub(crate) policies: Vec<Protection>,
     pub(crate) sets: Vec<IdentitySet>,
+    pub(crate) index: Index,
     /// Policies whose target names identities one by one, by each of these; the others in `everywhere`.
     by_workload: HashMap<SpiffeId, Vec<usize>>,
     everywhere: Vec<usize>,
@@ -46,9 +48,16 @@ pub(crate) struct Protection {
     pub(crate) allow: Vec<RuleRef>,
 }
 
-/// A rule of one policy, by its number; see [`Policy::rule`].
+/// A rule of one policy, by its number; see [`Policy::rule`]. Numbers follow the order of policies by namespace and name, and
+/// of rules in their policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleRef(usize);
+
+impl RuleRef {
+    pub(crate) fn numbered(number: usize) -> Self {
+        Self(number)
+    }
+}
 
 impl Policy {
     /// Compiles all documents of all files. No documents make a valid policy that denies everything, with a warning.
@@ -72,6 +81,7 @@ impl Policy {
             rules: Vec::new(),
             matchers: Vec::new(),
             policies: Vec::new(),
+            index: IndexBuilder::new(&[]).finish(),
             sets,
             by_workload: HashMap::new(),
             everywhere: Vec::new(),
@@ -79,6 +89,9 @@ impl Policy {
         for one in policies {
             policy.add(one);
         }
+        policy.rules.shrink_to_fit();
+        policy.matchers.shrink_to_fit();
+        policy.index = policy.indexed();
         Ok(Compiled { policy, cases, warnings: found })
     }
 
@@ -127,6 +140,18 @@ impl Policy {
         named.chain(others.filter(|policy| policy.scope.protects(workload, &self.sets)))
     }
 
+    fn indexed(&self) -> Index {
+        let mut builder = IndexBuilder::new(&self.sets);
+        for policy in &self.policies {
+            let rules = policy.deny.iter().chain(&policy.allow).filter_map(|reference| {
+                let (rule, matchers) = (self.rule(*reference)?, self.matchers(*reference)?);
+                Some(Numbered { rule: reference.0, effect: rule.effect, expires: rule.expires, matchers })
+            });
+            builder.add(&policy.scope, rules);
+        }
+        builder.finish()
+    }
+
     fn add(&mut self, mut policy: PolicyRules) {
         let index = self.policies.len();
         match policy.target.as_ref().and_then(|target| names(target, &self.sets)) {
@@ -139,22 +164,17 @@ impl Policy {
             }
         }
         let (mut deny, mut allow) = (Vec::new(), Vec::new());
-        for Lowered { rule, matchers } in std::mem::take(&mut policy.rules) {
+        for Lowered { rule, mut matchers } in std::mem::take(&mut policy.rules) {
             let reference = RuleRef(self.rules.len());
             match rule.effect {
                 Effect::Deny => deny.push(reference),
                 Effect::Allow => allow.push(reference),
             }
+            matchers.shrink();
             self.rules.push(rule);
             self.matchers.push(matchers);
         }
         self.policies.push(Protection { scope: policy, deny, allow });
-    }
-}
-
-impl Protection {
-    pub(crate) fn mode(&self) -> Mode {
-        self.scope.mode
     }
 }
 

@@ -169,6 +169,37 @@ pub(crate) struct IdentitySet {
     pub(crate) members: Identities,
 }
 
+impl Matchers {
+    /// Gives back what its lists have left over from being read; there may be a hundred thousand of them.
+    pub(crate) fn shrink(&mut self) {
+        self.connection.shrink_to_fit();
+        self.request.shrink_to_fit();
+        for condition in &mut self.connection {
+            match &mut condition.matcher {
+                ConnectionMatcher::Caller(callers) => {
+                    callers.exact.shrink_to_fit();
+                    callers.patterns.shrink_to_fit();
+                    callers.sets.shrink_to_fit();
+                }
+                ConnectionMatcher::Source(networks) => networks.shrink_to_fit(),
+                ConnectionMatcher::Port(ports) => ports.shrink_to_fit(),
+            }
+        }
+        for condition in &mut self.request {
+            match &mut condition.matcher {
+                RequestMatcher::Host(hosts) => hosts.shrink_to_fit(),
+                RequestMatcher::Method(methods) => methods.shrink_to_fit(),
+                RequestMatcher::Path(patterns) => patterns.shrink_to_fit(),
+                RequestMatcher::Grpc(GrpcMatcher { services, methods }) => {
+                    services.shrink_to_fit();
+                    methods.shrink_to_fit();
+                }
+                RequestMatcher::Header(header) => header.values.shrink_to_fit(),
+            }
+        }
+    }
+}
+
 impl Identities {
     pub(crate) fn new(all: Vec<IdentityPattern>, sets: Vec<SetRef>) -> Self {
         let (mut exact, mut patterns) = (Vec::new(), Vec::new());

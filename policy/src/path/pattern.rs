@@ -17,9 +17,11 @@ pub struct PathPattern {
     rest: Rest,
 }
 
+/// What a segment must be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Segment {
+pub(crate) enum Segment {
     Literal(Box<str>),
+    /// Any one that is not empty.
     One,
 }
 
@@ -78,7 +80,18 @@ impl PathPattern {
         }
     }
 
-    fn checked(text: &str, segments: Vec<Segment>, rest: Rest) -> Result<Self, PathPatternError> {
+    /// The segments before a last `**`.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Whether one segment or more must follow.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.rest == Rest::Everything
+    }
+
+    fn checked(text: &str, mut segments: Vec<Segment>, rest: Rest) -> Result<Self, PathPatternError> {
+        segments.shrink_to_fit();
         for segment in &segments {
             let Segment::Literal(literal) = segment else { continue };
             if let Some(found) = forbidden(literal) {

@@ -11,5 +11,6 @@
 mod corpus;
 mod decisions;
 mod findings;
+mod index;
 mod oracle;
 mod properties;

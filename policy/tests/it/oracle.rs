@@ -44,7 +44,7 @@ pub struct Facts {
     pub headers: Vec<&'static str>,
 }
 
-const IDENTITIES: [&str; 8] = [
+const IDENTITIES: [&str; 12] = [
     "spiffe://t/ns/x/sa/a",
     "spiffe://t/ns/x/sa/b",
     "spiffe://t/ns/y/sa/a",
@@ -53,6 +53,10 @@ const IDENTITIES: [&str; 8] = [
     "spiffe://t/ns/*/sa/a",
     "spiffe://t/ns/x/**",
     "spiffe://t/**",
+    "spiffe://t/*/x/**",
+    "spiffe://t/ns/**",
+    "spiffe://t/*/*/*/a",
+    "spiffe://u/*/**",
 ];
 
 fn values(kind: &str) -> Vec<&'static str> {
@@ -61,8 +65,11 @@ fn values(kind: &str) -> Vec<&'static str> {
         "sources" => vec!["10.0.0.0/8", "10.1.0.0/16", "192.0.2.1", "fd00::/8", "0.0.0.0/0", "::/0"],
         "ports" => vec!["80", "81"],
         "hosts" => vec!["a.example", "*.example", "b.a.example"],
-        "methods" => vec!["GET", "POST"],
-        "paths" => vec!["/", "/a", "/a/", "/a/*", "/a/**", "/**", "/{x}/b", "/a/b", "/a;p/b", "/x:y", "/a%3Fb"],
+        "methods" => vec!["GET", "POST", "PUT"],
+        "paths" => vec![
+            "/", "/a", "/a/", "/a/*", "/a/**", "/**", "/{x}/b", "/a/b", "/a;p/b", "/x:y", "/a%3Fb", "/*/*/c", "/*/**",
+            "/a/b/c", "/a/*/c", "/*/b/**",
+        ],
         "grpc" => vec!["a.B/Get", "a.B/", "/Get"],
         "headers" => vec!["a", "b", "a,b", "a*", "*b", "*"],
         other => panic!("{other}"),
@@ -102,16 +109,27 @@ fn rule() -> impl Strategy<Value = Rule> {
         }
         kept
     });
-    let expires = select(vec![None, None, None, Some(100), Some(200)]);
+    let expires = select(vec![None, None, None, Some(100), Some(150), Some(200)]);
     (any::<bool>(), expires, matchers).prop_map(|(deny, expires, matchers)| Rule { deny, expires, matchers })
 }
 
 pub fn models() -> impl Strategy<Value = Vec<Model>> {
-    let targets = vec!["spiffe://t/ns/x/sa/a", "spiffe://t/ns/x/sa/b", "spiffe://t/ns/x/sa/*", "spiffe://t/**"];
+    let targets = vec![
+        "spiffe://t/ns/x/sa/a",
+        "spiffe://t/ns/x/sa/b",
+        "spiffe://t/ns/x/sa/*",
+        "spiffe://t/ns/*/sa/a",
+        "spiffe://t/*/x/**",
+        "spiffe://t/*/**",
+        "spiffe://t/ns/**",
+        "spiffe://t/**",
+    ];
     let target = prop::option::of(prop::collection::vec(select(targets), 1..3));
     let namespace = select(vec![None, None, Some("x")]);
     let audit = select(vec![false, false, false, true]);
-    let model = (namespace, audit, target, prop::collection::vec(rule(), 1..5));
+    // Few rules, which shrink well, or so many that several hang at the same places of an index.
+    let rules = prop_oneof![4 => prop::collection::vec(rule(), 1..5), 1 => prop::collection::vec(rule(), 5..40)];
+    let model = (namespace, audit, target, rules);
     prop::collection::vec(model, 0..4).prop_map(|models| {
         let named = models.into_iter().enumerate();
         named
@@ -154,8 +172,13 @@ pub fn facts() -> impl Strategy<Value = Facts> {
     let headers = prop::collection::vec(select(vec!["a", "b", "ab", "a,b", ""]), 0..3);
     let callers = IDENTITIES[..4].to_vec();
     let methods = vec!["GET", "get", "POST", "PUT"];
-    let connection =
-        (select(callers.clone()), select(callers), select(vec![80_u16, 81]), select(sources), select(vec![0_i64, 150]));
+    let connection = (
+        select(callers.clone()),
+        select(callers),
+        select(vec![80_u16, 81]),
+        select(sources),
+        select(vec![0_i64, 99, 100, 150, 250]),
+    );
     let request = (select(hosts), select(methods), select(targets), headers);
     (connection, request).prop_map(|((caller, workload, port, source, now), (host, method, target, headers))| Facts {
         caller,
@@ -291,31 +314,104 @@ impl Matcher {
     }
 }
 
-/// `None`: allowed or denied by default; otherwise what the first opinion must be.
-pub fn allowed(models: &[Model], facts: &Facts, readings: &[&str]) -> bool {
-    readings.iter().all(|path| {
-        judge(models, facts, &|rule| rule.matchers.iter().all(|matcher| matcher.holds(facts, path, rule.deny)))
-    })
+/// What was decided, and by which rule of which policy; nobody is named by a default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    Allow(String),
+    Deny(Option<String>),
 }
 
-pub fn allowed_opaque(models: &[Model], facts: &Facts) -> bool {
+/// What the enforced policies say, and the audited ones if they have anything to say.
+pub type Judged = (Judgement, Option<Judgement>);
+
+/// `None`: the path is in doubt.
+pub fn judged(models: &[Model], facts: &Facts, readings: &[&str]) -> Option<Judged> {
+    let judge = |path: &&str| {
+        judge(models, facts, &|rule| rule.matchers.iter().all(|matcher| matcher.holds(facts, path, rule.deny)))
+    };
+    let all: Vec<Judged> = readings.iter().map(judge).collect();
+    let enforced = strictest(all.iter().map(|judged| &judged.0))?;
+    Some((enforced, strictest(all.iter().filter_map(|judged| judged.1.as_ref()))))
+}
+
+pub fn judged_opaque(models: &[Model], facts: &Facts) -> Judged {
     judge(models, facts, &|rule| {
         let http = rule.matchers.iter().any(Matcher::on_request);
-        let others = rule
-            .matchers
-            .iter()
-            .filter(|matcher| !matcher.on_request())
-            .all(|matcher| matcher.holds(facts, "", rule.deny));
-        others && (rule.deny || !http)
+        rule.holds_on_connection(facts) && (rule.deny || !http)
     })
 }
 
-fn judge(models: &[Model], facts: &Facts, holds: &dyn Fn(&Rule) -> bool) -> bool {
-    let rules =
-        models.iter().filter(|model| !model.audit && model.protects(facts.workload)).flat_map(|model| &model.rules);
-    let matching: Vec<&Rule> =
-        rules.filter(|rule| rule.expires.is_none_or(|end| facts.now < end) && holds(rule)).collect();
-    matching.iter().any(|rule| !rule.deny) && !matching.iter().any(|rule| rule.deny)
+/// Whether the request is allowed in every reading.
+pub fn allowed(models: &[Model], facts: &Facts, readings: &[&str]) -> bool {
+    matches!(judged(models, facts, readings), Some((Judgement::Allow(_), _)))
+}
+
+/// Whether the opaque connection is allowed.
+pub fn allowed_opaque(models: &[Model], facts: &Facts) -> bool {
+    matches!(judged_opaque(models, facts), (Judgement::Allow(_), _))
+}
+
+/// What may be said before a request is known: `None` when it depends on the request.
+pub fn judged_connection(models: &[Model], facts: &Facts) -> Option<Judgement> {
+    let mut certain = Vec::new();
+    let mut possible = Vec::new();
+    for (name, rule) in in_force(models, facts, false).filter(|(_, rule)| rule.holds_on_connection(facts)) {
+        possible.push(rule);
+        if !rule.matchers.iter().any(Matcher::on_request) {
+            certain.push((name, rule));
+        }
+    }
+    let first = |deny: bool| certain.iter().find(|(_, rule)| rule.deny == deny).map(|(name, _)| name.clone());
+    if let Some(name) = first(true) {
+        return Some(Judgement::Deny(Some(name)));
+    }
+    if possible.iter().all(|rule| rule.deny) {
+        return Some(Judgement::Deny(None));
+    }
+    first(false).filter(|_| possible.iter().all(|rule| !rule.deny)).map(Judgement::Allow)
+}
+
+/// The first of the strictest kind: denied by a rule, by default, allowed.
+fn strictest<'a>(all: impl Iterator<Item = &'a Judgement>) -> Option<Judgement> {
+    let all: Vec<&Judgement> = all.collect();
+    let by_rule = all.iter().find(|one| matches!(one, Judgement::Deny(Some(_))));
+    let denied = all.iter().find(|one| matches!(one, Judgement::Deny(None)));
+    by_rule.or(denied).or(all.first()).map(|one| (*one).clone())
+}
+
+/// The rules of one mode that protect the workload and are in force, in the order in which they are named: by policy,
+/// those that allow first, by place.
+fn in_force<'a>(models: &'a [Model], facts: &'a Facts, audit: bool) -> impl Iterator<Item = (String, &'a Rule)> {
+    let mut policies: Vec<&Model> =
+        models.iter().filter(|model| model.audit == audit && model.protects(facts.workload)).collect();
+    policies.sort_by_key(|model| (model.namespace, &model.name));
+    let named = policies.into_iter().flat_map(|model| {
+        model.rules.iter().enumerate().map(|(index, rule)| (format!("{}/r{index}", model.name), rule))
+    });
+    named.filter(|(_, rule)| rule.expires.is_none_or(|end| facts.now < end))
+}
+
+fn judge(models: &[Model], facts: &Facts, holds: &dyn Fn(&Rule) -> bool) -> Judged {
+    let of_mode = |audit| {
+        let matching: Vec<(String, &Rule)> = in_force(models, facts, audit).filter(|(_, rule)| holds(rule)).collect();
+        let first = |deny: bool| matching.iter().find(|(_, rule)| rule.deny == deny).map(|(name, _)| name.clone());
+        match (first(true), first(false)) {
+            (Some(name), _) => Judgement::Deny(Some(name)),
+            (None, Some(name)) => Judgement::Allow(name),
+            (None, None) => Judgement::Deny(None),
+        }
+    };
+    let audited = of_mode(true);
+    let protects = |model: &&Model| model.audit && model.protects(facts.workload);
+    let allows = models.iter().filter(protects).any(|model| model.rules.iter().any(|rule| !rule.deny));
+    (of_mode(false), Some(audited).filter(|audited| allows || *audited != Judgement::Deny(None)))
+}
+
+impl Rule {
+    fn holds_on_connection(&self, facts: &Facts) -> bool {
+        let mut on_connection = self.matchers.iter().filter(|matcher| !matcher.on_request());
+        on_connection.all(|matcher| matcher.holds(facts, "", self.deny))
+    }
 }
 
 fn list(values: &[&str]) -> String {
