@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use spiffe::SpiffeId;
 
+use crate::request::Connection;
 use crate::rules::{Effect, Origin};
 
 /// One case.
@@ -31,6 +32,20 @@ pub struct Case {
     pub expect: Effect,
     /// The rule that must decide, if the case names one.
     pub rule: Option<String>,
+}
+
+impl Case {
+    /// The connection that is asked about, with `now` where the case names no time.
+    #[must_use]
+    pub fn connection(&self, now: i64) -> Connection<'_> {
+        Connection {
+            caller: &self.caller,
+            workload: &self.workload,
+            port: self.port,
+            source: self.source,
+            now: self.at.unwrap_or(now),
+        }
+    }
 }
 
 /// What a case asks for.

@@ -9,7 +9,7 @@ use crate::decide::Decision;
 use crate::explain::Explanation;
 use crate::path::{EncodedSlash, Path, PathError};
 use crate::policy::Policy;
-use crate::request::{Connection, Request};
+use crate::request::Request;
 use crate::rules::Effect;
 
 /// How a case came out.
@@ -41,13 +41,7 @@ pub fn run<'a>(policy: &Policy, cases: &'a [Case], now: i64) -> Vec<Outcome<'a>>
 }
 
 fn run_case<'a>(policy: &Policy, case: &'a Case, now: i64) -> Outcome<'a> {
-    let connection = Connection {
-        caller: &case.caller,
-        workload: &case.workload,
-        port: case.port,
-        source: case.source,
-        now: case.at.unwrap_or(now),
-    };
+    let connection = case.connection(now);
     let explanation = match &case.asked {
         Asked::Connection => policy.explain_opaque(&connection),
         Asked::Request { method, host, target, headers } => {

@@ -29,14 +29,7 @@ pub(super) fn ask(policy: &Policy, connection: Connection<'_>, asked: &Asked) ->
 
 /// The question of a test case, with `now` where it names no time.
 pub(super) fn ask_case(policy: &Policy, case: &Case, now: i64) -> Answer {
-    let connection = Connection {
-        caller: &case.caller,
-        workload: &case.workload,
-        port: case.port,
-        source: case.source,
-        now: case.at.unwrap_or(now),
-    };
-    ask(policy, connection, &case.asked)
+    ask(policy, case.connection(now), &case.asked)
 }
 
 impl Answer {
