@@ -1,5 +1,6 @@
 //! A case of a `PolicyTest`: facts, and what must be decided. [`crate::testing`] runs it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use spiffe::SpiffeId;
@@ -24,6 +25,12 @@ pub struct Case {
     pub port: u16,
     /// The caller's address; 0.0.0.0 when the case names none.
     pub source: IpAddr,
+    /// The address that is called; 0.0.0.0 when the case names none.
+    pub destination: IpAddr,
+    /// The server name of the caller's handshake, if the case names one.
+    pub server_name: Option<String>,
+    /// The labels of the workload, for [`crate::Options::labels`].
+    pub labels: BTreeMap<String, String>,
     /// The time of the call, in seconds since 1970; the time of the run when the case names none.
     pub at: Option<i64>,
     /// What is asked for.
@@ -43,6 +50,8 @@ impl Case {
             workload: &self.workload,
             port: self.port,
             source: self.source,
+            destination: self.destination,
+            server_name: self.server_name.as_deref(),
             now: self.at.unwrap_or(now),
         }
     }

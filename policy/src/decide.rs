@@ -5,7 +5,7 @@
 
 use crate::index::{Guarded, OnConnection, Parties, Presence, Scope, guard};
 use crate::matchers::Doubt;
-use crate::policy::{Policy, RuleRef};
+use crate::policy::{DefaultAction, Policy, RuleRef};
 use crate::request::{Connection, Request};
 use crate::rules::{Condition, ConnectionMatcher, Effect, IdentitySet, Matchers, Mode, RequestMatcher, Sense};
 
@@ -17,6 +17,8 @@ pub struct Decision {
     /// What the policies in audit mode would have decided by themselves: the rule that matched, or the default where
     /// they have allow rules and none matched. It decides nothing. `None` when no audited policy has anything to say.
     pub audit: Option<Verdict>,
+    /// The first rule that marks it; see [`Mode::Mark`].
+    pub marked: Option<RuleRef>,
 }
 
 /// Allow or deny, and by what.
@@ -24,6 +26,9 @@ pub struct Decision {
 pub enum Verdict {
     /// This rule allows it and none denies it.
     Allow(RuleRef),
+    /// No policy that is there to allow protects the workload, and
+    /// [`DefaultAction::Allow`](crate::DefaultAction::Allow) was asked for.
+    AllowByDefault,
     /// It is denied.
     Deny(Denial),
 }
@@ -60,22 +65,24 @@ impl Verdict {
     pub fn rule(self) -> Option<RuleRef> {
         match self {
             Self::Allow(rule) | Self::Deny(Denial::Rule(rule)) => Some(rule),
-            Self::Deny(Denial::NoPolicy | Denial::NoRule | Denial::PathInDoubt) => None,
+            Self::AllowByDefault | Self::Deny(Denial::NoPolicy | Denial::NoRule | Denial::PathInDoubt) => None,
         }
     }
 
     /// Whether it is allowed.
     #[must_use]
     pub fn is_allow(self) -> bool {
-        matches!(self, Self::Allow(_))
+        matches!(self, Self::Allow(_) | Self::AllowByDefault)
     }
 
     /// Of two readings of one request the denied one counts, and of two denials the one by a rule.
     fn stricter(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Deny(Denial::Rule(_)), _) | (Self::Deny(_), Self::Allow(_)) => self,
-            (Self::Deny(_), Self::Deny(Denial::Rule(_))) | (Self::Allow(_), Self::Deny(_)) => other,
-            (Self::Deny(_), Self::Deny(_)) | (Self::Allow(_), Self::Allow(_)) => self,
+            (Self::Deny(Denial::Rule(_)), _) => self,
+            (Self::Deny(_), Self::Deny(Denial::Rule(_))) => other,
+            (Self::Deny(_), _) => self,
+            (Self::Allow(_) | Self::AllowByDefault, Self::Deny(_)) => other,
+            (Self::Allow(_) | Self::AllowByDefault, Self::Allow(_) | Self::AllowByDefault) => self,
         }
     }
 }
@@ -105,6 +112,7 @@ impl Policy {
         );
         match (denied, may_allow, allowed, may_deny) {
             (Some(rule), ..) => Admission::Deny(Denial::Rule(rule)),
+            (None, None, ..) if self.allows_by_default(matched.scope()) => Admission::PerRequest,
             (None, None, ..) => Admission::Deny(default_denial(matched.scope().enforced)),
             (None, Some(_), Some(rule), None) => Admission::Allow(rule),
             (None, Some(_), None, _) | (None, Some(_), Some(_), Some(_)) => Admission::PerRequest,
@@ -116,7 +124,7 @@ impl Policy {
     #[must_use]
     pub fn admit_opaque(&self, connection: &Connection<'_>) -> Decision {
         let matched = self.match_connection(connection);
-        decision(matched.scope(), |mode, effect| match effect {
+        self.decision(matched.scope(), |mode, effect| match effect {
             Effect::Deny => matched.possible(mode, effect),
             Effect::Allow => matched.certain(mode, effect),
         })
@@ -126,7 +134,7 @@ impl Policy {
     #[must_use]
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(readings) = request.path.readings() else {
-            return Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None };
+            return IN_DOUBT;
         };
         let parties = self.index.parties(&request.connection);
         let decisions = readings.map(|path| self.decide_of(request, &parties, path));
@@ -136,9 +144,10 @@ impl Policy {
                 (Some(a), Some(b)) => Some(a.stricter(b)),
                 (a, b) => a.or(b),
             },
+            marked: a.marked.or(b.marked),
         });
         // There is always one reading; were there none, nothing would be allowed.
-        decided.unwrap_or(Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None })
+        decided.unwrap_or(IN_DOUBT)
     }
 
     /// Decides on one reading of the path.
@@ -151,13 +160,32 @@ impl Policy {
         let matched = self.index.match_request(parties, connection, (request.method, path), |guarded| {
             self.guards_hold(guarded, connection, |condition, effect| condition.holds(request, path, effect))
         });
-        decision(matched.scope, |mode, effect| matched.first(mode, effect))
+        self.decision(matched.scope, |mode, effect| matched.first(mode, effect))
     }
 
     fn match_connection(&self, connection: &Connection<'_>) -> OnConnection {
         let parties = self.index.parties(connection);
         let holds = |guarded| self.guards_hold(guarded, connection, |_, _| true);
         self.index.match_connection(&parties, connection, holds)
+    }
+
+    /// What follows from the first rules of each kind.
+    fn decision(&self, scope: Scope, first: impl Fn(Mode, Effect) -> Option<usize>) -> Decision {
+        let verdict = |mode, presence| match (first(mode, Effect::Deny), first(mode, Effect::Allow)) {
+            (Some(rule), _) => Verdict::Deny(Denial::Rule(RuleRef::numbered(rule))),
+            (None, Some(rule)) => Verdict::Allow(RuleRef::numbered(rule)),
+            (None, None) if mode == Mode::Enforce && self.allows_by_default(scope) => Verdict::AllowByDefault,
+            (None, None) => Verdict::Deny(default_denial(presence)),
+        };
+        let audited = verdict(Mode::Audit, scope.audited);
+        let audit = (scope.audited.allows || audited.rule().is_some()).then_some(audited);
+        // Rules that mark are lowered to deny rules, which in doubt match.
+        let marked = first(Mode::Mark, Effect::Deny).map(RuleRef::numbered);
+        Decision { verdict: verdict(Mode::Enforce, scope.enforced), audit, marked }
+    }
+
+    fn allows_by_default(&self, scope: Scope) -> bool {
+        self.default_action == DefaultAction::Allow && !scope.enforced.allows
     }
 
     /// Whether those conditions of a rule hold that the index leaves to be checked.
@@ -178,17 +206,7 @@ impl Policy {
     }
 }
 
-/// What follows from the first rules of each kind.
-fn decision(scope: Scope, first: impl Fn(Mode, Effect) -> Option<usize>) -> Decision {
-    let verdict = |mode, presence| match (first(mode, Effect::Deny), first(mode, Effect::Allow)) {
-        (Some(rule), _) => Verdict::Deny(Denial::Rule(RuleRef::numbered(rule))),
-        (None, Some(rule)) => Verdict::Allow(RuleRef::numbered(rule)),
-        (None, None) => Verdict::Deny(default_denial(presence)),
-    };
-    let audited = verdict(Mode::Audit, scope.audited);
-    let audit = (scope.audited.allows || audited.rule().is_some()).then_some(audited);
-    Decision { verdict: verdict(Mode::Enforce, scope.enforced), audit }
-}
+const IN_DOUBT: Decision = Decision { verdict: Verdict::Deny(Denial::PathInDoubt), audit: None, marked: None };
 
 fn default_denial(presence: Presence) -> Denial {
     if presence.protected { Denial::NoRule } else { Denial::NoPolicy }
@@ -204,6 +222,14 @@ impl Condition<ConnectionMatcher> {
                 networks.iter().any(|network| network.contains(&source))
             }
             ConnectionMatcher::Port(ports) => ports.contains(&connection.port),
+            ConnectionMatcher::Destination(networks) => {
+                let destination = connection.destination.to_canonical();
+                networks.iter().any(|network| network.contains(&destination))
+            }
+            ConnectionMatcher::ServerName(names) => {
+                let asked = connection.server_name.unwrap_or_default();
+                names.iter().any(|name| name.matches_ignoring_case(asked))
+            }
         };
         matched == (self.sense == Sense::Is)
     }
@@ -217,11 +243,11 @@ impl Condition<RequestMatcher> {
             (Effect::Deny, Sense::IsNot) | (Effect::Allow, Sense::Is) => Doubt::Misses,
         };
         let matched = match &self.matcher {
-            RequestMatcher::Host(hosts) => hosts.iter().any(|host| host.matches(request.host)),
+            RequestMatcher::Host(hosts) => hosts.iter().any(|host| host.matches(request.host, doubt)),
             // Methods are case-sensitive (RFC 9110 section 9.1), but not every server keeps to it.
             RequestMatcher::Method(methods) => methods.iter().any(|method| match doubt {
-                Doubt::Matches => method.eq_ignore_ascii_case(request.method),
-                Doubt::Misses => **method == *request.method,
+                Doubt::Matches => method.matches_ignoring_case(request.method),
+                Doubt::Misses => method.matches(request.method),
             }),
             RequestMatcher::Path(patterns) => patterns.iter().any(|pattern| pattern.matches(path)),
             RequestMatcher::Grpc(grpc) => grpc.matches(request.method, path, doubt),
@@ -236,7 +262,10 @@ impl Matchers {
     pub(crate) fn name_port(&self, port: u16) -> bool {
         self.connection.iter().any(|condition| match &condition.matcher {
             ConnectionMatcher::Port(ports) => condition.sense == Sense::Is && ports.contains(&port),
-            ConnectionMatcher::Caller(_) | ConnectionMatcher::Source(_) => false,
+            ConnectionMatcher::Caller(_)
+            | ConnectionMatcher::Source(_)
+            | ConnectionMatcher::Destination(_)
+            | ConnectionMatcher::ServerName(_) => false,
         })
     }
 }

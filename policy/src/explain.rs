@@ -20,6 +20,8 @@ pub struct Explanation {
     pub reason: String,
     /// Every rule of every policy that protects the workload, with what it failed on.
     pub candidates: Vec<Candidate>,
+    /// Of a default denial the enforced allow rule that failed on the fewest matchers, as the reason names it.
+    pub nearest: Option<RuleRef>,
 }
 
 /// A rule that could have decided.
@@ -34,8 +36,8 @@ pub struct Candidate {
 /// A matcher that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miss {
-    /// What kind of matcher: `caller`, `source`, `port`, `host`, `method`, `path`, `grpc`, `header`, `expires` or
-    /// `protocol`.
+    /// What kind of matcher: `caller`, `source`, `port`, `destination`, `server_name`, `host`, `method`, `path`, `grpc`,
+    /// `header`, `expires` or `protocol`.
     pub matcher: &'static str,
     /// What was found and what was wanted.
     pub message: String,
@@ -95,19 +97,27 @@ impl Policy {
             Some(Candidate { rule: *reference, misses })
         };
         let candidates: Vec<Candidate> = rules.filter_map(candidate).collect();
-        let reason = self.reason(decision.verdict, connection, &candidates);
-        Explanation { decision, reason, candidates }
+        let nearest = match decision.verdict {
+            Verdict::Deny(Denial::NoRule) => self.nearest_miss(&candidates),
+            Verdict::Allow(_) | Verdict::AllowByDefault | Verdict::Deny(_) => None,
+        };
+        let reason = self.reason(decision.verdict, connection, nearest);
+        let nearest = nearest.map(|candidate| candidate.rule);
+        Explanation { decision, reason, candidates, nearest }
     }
 
-    fn reason(&self, verdict: Verdict, connection: &Connection<'_>, candidates: &[Candidate]) -> String {
+    fn reason(&self, verdict: Verdict, connection: &Connection<'_>, nearest: Option<&Candidate>) -> String {
         match verdict {
             Verdict::Allow(rule) => format!("{} allows it", self.named(rule)),
             Verdict::Deny(Denial::Rule(rule)) => format!("{} denies it", self.named(rule)),
+            Verdict::AllowByDefault => {
+                "no policy that is there to allow protects the workload, and the default action is to allow".to_owned()
+            }
             Verdict::Deny(Denial::NoPolicy) => format!("no policy protects `{}`", connection.workload),
             Verdict::Deny(Denial::PathInDoubt) => {
                 "a server could take the path for one that is never allowed".to_owned()
             }
-            Verdict::Deny(Denial::NoRule) => match self.nearest_miss(candidates) {
+            Verdict::Deny(Denial::NoRule) => match nearest {
                 None => "no rule allows it, and there is no allow rule".to_owned(),
                 Some(Candidate { rule, misses }) => {
                     let only = if misses.len() == 1 { "only on" } else { "on" };
@@ -146,6 +156,12 @@ impl Condition<ConnectionMatcher> {
                 ("source", connection.source.to_canonical().to_string(), words(networks))
             }
             ConnectionMatcher::Port(ports) => ("port", connection.port.to_string(), words(ports)),
+            ConnectionMatcher::Destination(networks) => {
+                ("destination", connection.destination.to_canonical().to_string(), words(networks))
+            }
+            ConnectionMatcher::ServerName(names) => {
+                ("server_name", connection.server_name.unwrap_or_default().to_owned(), words(names))
+            }
         };
         Miss { matcher, message: compare(&actual, self.sense, wanted) }
     }

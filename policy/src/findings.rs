@@ -18,6 +18,7 @@ pub use inventory::Inventory;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use crate::native::{self, CODES, Collected};
+use crate::policy::Options;
 use crate::rules::{Effect, Origin, PolicyRules, Rule};
 use crate::source::{File, Position, Source};
 
@@ -29,6 +30,8 @@ use redundant::Why;
 pub struct Question<'a> {
     /// Seconds since 1970.
     pub now: i64,
+    /// What the documents are read with. Policies count whatever the labels: they are meant for some workload.
+    pub options: &'a Options,
     /// Who is known to exist.
     pub inventory: Option<&'a Inventory>,
     /// The sidecar that the documents are for.
@@ -51,7 +54,7 @@ pub struct Sidecar {
 /// # Errors
 /// Every mistake, when the documents cannot be used.
 pub fn examine(files: &[File<'_>], question: &Question<'_>) -> Result<Diagnostics, Diagnostics> {
-    let Collected { policies, sets, cases, found } = native::collect(files);
+    let Collected { policies, sets, cases, found } = native::collect(files, question.options);
     if found.has_errors() {
         return Err(found);
     }

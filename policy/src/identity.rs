@@ -8,6 +8,7 @@ use std::fmt;
 use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 
 use crate::diagnostic::quoted;
+use crate::text::{Glob, TextPattern};
 
 /// A SPIFFE ID, or a pattern of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +22,19 @@ pub enum IdentityPattern {
         /// What each segment must be.
         segments: Vec<IdentitySegment>,
     },
+    /// Istio's: a Kubernetes namespace of any trust domain, `/ns/<namespace>/…`.
+    Namespace(Glob),
+    /// Istio's: a service account of any trust domain, `/ns/<namespace>/sa/<account>`.
+    ServiceAccount {
+        /// The namespace.
+        namespace: Box<str>,
+        /// The account.
+        account: Box<str>,
+    },
+    /// Istio's: everyone of a trust domain.
+    TrustDomain(TextPattern),
+    /// Istio's: the whole ID without `spiffe://`.
+    Text(TextPattern),
 }
 
 /// A segment of a pattern.
@@ -44,7 +58,7 @@ impl IdentityPattern {
         if text.len() > MAX_BYTES {
             return Err(IdentityPatternError::TooLong);
         }
-        let Some(body) = text.strip_prefix("spiffe://") else { return Err(IdentityPatternError::Scheme) };
+        let Some(body) = text.strip_prefix(SCHEME) else { return Err(IdentityPatternError::Scheme) };
         let Some((trust_domain, path)) = body.split_once('/') else { return Err(IdentityPatternError::NoPath) };
         if trust_domain.contains(['*', '{']) {
             return Err(IdentityPatternError::TrustDomainPattern);
@@ -72,6 +86,12 @@ impl IdentityPattern {
         let (trust_domain, segments) = match self {
             Self::Exact(exact) => return exact == id,
             Self::Segments { trust_domain, segments } => (trust_domain, segments),
+            Self::Namespace(glob) => return namespace_of(id).is_some_and(|namespace| glob.matches(namespace)),
+            Self::ServiceAccount { namespace, account } => {
+                return account_of(id).is_some_and(|of_id| of_id == (&**namespace, &**account));
+            }
+            Self::TrustDomain(text) => return text.matches(id.trust_domain_name()),
+            Self::Text(text) => return text_matches(text, id.trust_domain_name(), id.path()),
         };
         let Some(path) = id.path().strip_prefix('/') else { return false };
         if id.trust_domain() != trust_domain {
@@ -95,6 +115,9 @@ impl IdentityPattern {
         let segments = match self {
             Self::Exact(id) => return in_namespace(id, namespace),
             Self::Segments { segments, .. } => segments,
+            Self::Namespace(glob) => return glob.matches(namespace),
+            Self::ServiceAccount { namespace: other, .. } => return **other == *namespace,
+            Self::TrustDomain(_) | Self::Text(_) => return true,
         };
         let mut expected = ["ns", namespace].into_iter();
         for segment in segments {
@@ -111,8 +134,35 @@ impl IdentityPattern {
 
 /// Whether an identity has the Kubernetes form `/ns/<namespace>/…` with this namespace.
 pub(crate) fn in_namespace(id: &SpiffeId, namespace: &str) -> bool {
-    let rest = id.path().strip_prefix("/ns/").and_then(|rest| rest.strip_prefix(namespace));
-    rest.is_some_and(|rest| rest.starts_with('/'))
+    namespace_of(id) == Some(namespace)
+}
+
+/// Whether a trust domain and the path after it, taken as one text, match.
+fn text_matches(text: &TextPattern, trust_domain: &str, path: &str) -> bool {
+    match text {
+        TextPattern::Exact(exact) => exact.strip_prefix(trust_domain) == Some(path),
+        TextPattern::Prefix(prefix) => {
+            let beyond = || prefix.strip_prefix(trust_domain).is_some_and(|rest| path.starts_with(rest));
+            trust_domain.starts_with(&**prefix) || beyond()
+        }
+        TextPattern::Suffix(suffix) => {
+            let beyond = || suffix.strip_suffix(path).is_some_and(|rest| trust_domain.ends_with(rest));
+            path.ends_with(&**suffix) || beyond()
+        }
+        TextPattern::Present => true,
+    }
+}
+
+/// The namespace of an identity that has the Kubernetes form `/ns/<namespace>/…`.
+pub(crate) fn namespace_of(id: &SpiffeId) -> Option<&str> {
+    id.path().strip_prefix("/ns/")?.split_once('/').map(|(namespace, _)| namespace)
+}
+
+/// Namespace and service account of an identity of the form `/ns/<namespace>/sa/<account>`.
+fn account_of(id: &SpiffeId) -> Option<(&str, &str)> {
+    let (namespace, rest) = id.path().strip_prefix("/ns/")?.split_once('/')?;
+    let account = rest.strip_prefix("sa/").filter(|account| !account.contains('/'))?;
+    Some((namespace, account))
 }
 
 impl fmt::Display for IdentityPattern {
@@ -120,6 +170,10 @@ impl fmt::Display for IdentityPattern {
         let (trust_domain, segments) = match self {
             Self::Exact(id) => return write!(f, "{id}"),
             Self::Segments { trust_domain, segments } => (trust_domain, segments),
+            Self::Namespace(glob) => return write!(f, "namespace {glob}"),
+            Self::ServiceAccount { namespace, account } => return write!(f, "service account {namespace}/{account}"),
+            Self::TrustDomain(text) => return write!(f, "trust domain {text}"),
+            Self::Text(text) => return write!(f, "{text}"),
         };
         write!(f, "spiffe://{trust_domain}")?;
         for segment in segments {
@@ -200,12 +254,48 @@ fn describe(text: &str, cause: &SpiffeIdError) -> IdentityPatternError {
     IdentityPatternError::NotAnId { text: text.to_owned(), cause: cause.clone() }
 }
 
+const SCHEME: &str = "spiffe://";
+
 /// The length every implementation must support (SPIFFE-ID section 2.3); none needs to support more.
 const MAX_BYTES: usize = 2048;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn istio_sources() {
+        let text = |text| IdentityPattern::Text(TextPattern::of_istio(text));
+        let rows: Vec<(IdentityPattern, &[&str], &[&str])> = vec![
+            (
+                IdentityPattern::Namespace(Glob::new("a")),
+                &["t/ns/a/sa/x", "u/ns/a/x"],
+                &["t/ns/ab/sa/x", "t/x/ns/a/sa/x", "t/ns/a"],
+            ),
+            (IdentityPattern::Namespace(Glob::new("a*")), &["t/ns/a/x", "t/ns/ab/x"], &["t/ns/b/ns/a/x", "t/ns/ba/x"]),
+            (
+                IdentityPattern::ServiceAccount { namespace: "a".into(), account: "x".into() },
+                &["t/ns/a/sa/x", "u/ns/a/sa/x"],
+                &["t/ns/a/sa/y", "t/ns/a/sa/x/y", "t/ns/b/sa/x", "t/ns/a/x"],
+            ),
+            (IdentityPattern::TrustDomain(TextPattern::of_istio("t*")), &["t/x", "tu/x"], &["u/x"]),
+            (text("t/ns/a/sa/x"), &["t/ns/a/sa/x"], &["t/ns/a/sa/xy", "u/ns/a/sa/x"]),
+            (text("t/ns/a*"), &["t/ns/a/x", "t/ns/ab"], &["t/ns/b", "tt/ns/a/x"]),
+            (text("t*"), &["t/x", "tt/x"], &["u/t"]),
+            (text("*/sa/x"), &["t/ns/a/sa/x"], &["t/ns/a/sa/y"]),
+            (text("*t/x"), &["t/x", "at/x", "t/t/x"], &["u/x"]),
+            (text("*"), &["t/x"], &[]),
+        ];
+        for (pattern, matching, others) in rows {
+            let id = |text: &&str| SpiffeId::new(format!("spiffe://{text}")).unwrap();
+            for text in matching {
+                assert!(pattern.matches(&id(text)), "{pattern} {text}");
+            }
+            for text in others {
+                assert!(!pattern.matches(&id(text)), "{pattern} {text}");
+            }
+        }
+    }
 
     #[test]
     fn matches_by_whole_segments() {

@@ -18,7 +18,7 @@ use spiffe::SpiffeId;
 
 use crate::request::Connection;
 use crate::rules::{Effect, IdentitySet, Matchers, Mode, PolicyRules};
-use entries::{ANY_METHOD, ANY_PORT, Entry, First, KEYS, Key, Wanted, is_of_use, lane};
+use entries::{ANY_METHOD, ANY_PORT, Entry, First, KEYS, Key, LANES_THAT_DECIDE, Wanted, is_of_use, lane};
 use identities::{EVERYONE, Group, Groups, GroupsBuilder};
 use plan::{Lexicon, Plan, RequestPlan, plan};
 use trie::{Span, Trie, TrieBuilder, gather};
@@ -37,6 +37,7 @@ pub(crate) struct Index {
     /// The roots in `paths`.
     on_request: Map<(Group, Group), u32>,
     paths: Trie<Entry>,
+    marks: bool,
 }
 
 /// What can be said of the policies of both modes that protect a workload.
@@ -44,6 +45,8 @@ pub(crate) struct Index {
 pub(crate) struct Scope {
     pub(crate) enforced: Presence,
     pub(crate) audited: Presence,
+    /// A policy that marks protects the workload.
+    marked: bool,
 }
 
 /// Whether there are policies of one mode.
@@ -98,6 +101,7 @@ impl Index {
     ) -> OnConnection {
         let port = u32::from(connection.port);
         let wanted = Wanted {
+            used: self.used(4),
             keys: std::array::from_fn(|at| Key::new(at / 2, if at % 2 == 0 { port } else { ANY_PORT }, ANY_METHOD)),
             now: before_never(connection.now),
         };
@@ -126,7 +130,7 @@ impl Index {
             let port = if at % 4 < 2 { port } else { ANY_PORT };
             Key::new(lane, port, if at % 2 == 0 { ANY_METHOD } else { named })
         });
-        let wanted = Wanted { keys, now: before_never(connection.now) };
+        let wanted = Wanted { keys, used: self.used(4), now: before_never(connection.now) };
         let segments = path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'));
         let segments = self.lexicon.words.spell(segments, self.paths.deepest());
         let mut first = First::new();
@@ -138,6 +142,11 @@ impl Index {
             }
         });
         Matched { scope, first }
+    }
+
+    /// How many keys a question needs, of `each` lane.
+    fn used(&self, each: usize) -> usize {
+        if self.marks { KEYS } else { each * LANES_THAT_DECIDE }
     }
 
     /// Shows `found` each group of workloads with each group of callers, and says what protects the workload.
@@ -185,7 +194,7 @@ impl Matched {
 
 impl Scope {
     fn is_any(&self) -> bool {
-        self.enforced.protected || self.audited.protected
+        self.enforced.protected || self.audited.protected || self.marked
     }
 
     fn add(&mut self, other: &Self) {
@@ -193,6 +202,7 @@ impl Scope {
             mine.protected |= theirs.protected;
             mine.allows |= theirs.allows;
         }
+        self.marked |= other.marked;
     }
 }
 
@@ -219,6 +229,7 @@ pub(crate) struct IndexBuilder<'a> {
     on_connection: Vec<((Group, Group), Entry)>,
     on_request: Map<(Group, Group), u32>,
     paths: TrieBuilder<Entry>,
+    marks: bool,
 }
 
 /// A rule with its number.
@@ -240,6 +251,7 @@ impl<'a> IndexBuilder<'a> {
             on_connection: Vec::new(),
             on_request: Map::default(),
             paths: TrieBuilder::new(),
+            marks: false,
         }
     }
 
@@ -258,9 +270,13 @@ impl<'a> IndexBuilder<'a> {
             let presence = match policy.mode {
                 Mode::Enforce => &mut scope.enforced,
                 Mode::Audit => &mut scope.audited,
+                Mode::Mark => {
+                    (scope.marked, self.marks) = (true, true);
+                    continue;
+                }
             };
             presence.protected = true;
-            presence.allows |= planned.iter().any(|(rule, _)| rule.effect == Effect::Allow);
+            presence.allows |= policy.allows;
         }
         for (rule, plan) in planned {
             let callers = plan.callers.map_or(vec![EVERYONE], |callers| {
@@ -286,6 +302,7 @@ impl<'a> IndexBuilder<'a> {
             entries,
             on_request: self.on_request,
             paths: self.paths.finish(is_of_use),
+            marks: self.marks,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod source;
 mod identity;
 pub mod path;
 mod request;
+mod text;
 
 mod matchers;
 
@@ -42,7 +43,8 @@ pub mod findings;
 pub use decide::{Admission, Decision, Denial, Verdict};
 pub use explain::{Candidate, Explanation, Miss};
 pub use identity::{IdentityPattern, IdentityPatternError, IdentitySegment};
-pub use policy::{Compiled, Policy, RuleRef};
+pub use policy::{Compiled, DefaultAction, Options, Policy, RuleRef};
 pub use request::{Connection, HeaderValues, Request};
 pub use rules::{Effect, Mode, Origin, Rule};
 pub use source::File;
+pub use text::{Glob, TextPattern};

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::request::{HeaderValues, bare_host};
+use crate::text::TextPattern;
 
 /// Whether a matcher holds when a request can be read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) enum HostPattern {
     Exact(Box<str>),
     /// `*.example.com`: one label or more before the suffix, which is kept with its leading dot.
     Below(Box<str>),
+    /// Istio's: compared without case with the host as it was sent.
+    Text(TextPattern),
 }
 
 impl HostPattern {
@@ -53,14 +56,18 @@ impl HostPattern {
         })
     }
 
-    /// Whether a host as sent matches.
-    pub(crate) fn matches(&self, host: &str) -> bool {
-        let host = bare_host(host);
+    /// Whether a host as sent matches. A text without a port would miss the host with one: in doubt both count.
+    pub(crate) fn matches(&self, host: &str, doubt: Doubt) -> bool {
         match self {
-            Self::Exact(exact) => exact.eq_ignore_ascii_case(host),
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(bare_host(host)),
             Self::Below(suffix) => {
+                let host = bare_host(host);
                 let at = host.len().checked_sub(suffix.len()).filter(|at| *at > 0);
                 at.and_then(|at| host.get(at..)).is_some_and(|end| suffix.eq_ignore_ascii_case(end))
+            }
+            Self::Text(text) => {
+                let bare = || text.matches_ignoring_case(bare_host(host));
+                text.matches_ignoring_case(host) || (doubt == Doubt::Matches && bare())
             }
         }
     }
@@ -71,6 +78,7 @@ impl fmt::Display for HostPattern {
         match self {
             Self::Exact(exact) => f.write_str(exact),
             Self::Below(suffix) => write!(f, "*{suffix}"),
+            Self::Text(text) => write!(f, "{text}"),
         }
     }
 }
@@ -122,70 +130,7 @@ impl GrpcMatcher {
 pub(crate) struct HeaderMatcher {
     /// In lower case.
     pub(crate) name: Box<str>,
-    pub(crate) values: Vec<ValuePattern>,
-}
-
-/// A header value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ValuePattern {
-    Exact(Box<str>),
-    /// `abc*`
-    Prefix(Box<str>),
-    /// `*abc`
-    Suffix(Box<str>),
-    /// `*`: the field is there, whatever its value.
-    Present,
-}
-
-impl ValuePattern {
-    /// Parses a value: a `*` at one end stands for any characters, alone for any value.
-    pub(crate) fn parse(text: &str) -> Result<Self, ValuePatternError> {
-        if text.trim_matches([' ', '\t']) != text || text.chars().any(char::is_control) {
-            return Err(ValuePatternError::NeverSent);
-        }
-        let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
-            (Some(""), _) => return Ok(Self::Present),
-            (Some(suffix), None) => Self::Suffix(suffix.into()),
-            (None, Some(prefix)) => Self::Prefix(prefix.into()),
-            (None, None) => Self::Exact(text.into()),
-            (Some(_), Some(_)) => return Err(ValuePatternError::Wildcard),
-        };
-        match &pattern {
-            Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest) if rest.contains('*') => {
-                Err(ValuePatternError::Wildcard)
-            }
-            Self::Exact(_) | Self::Prefix(_) | Self::Suffix(_) | Self::Present => Ok(pattern),
-        }
-    }
-
-    fn matches(&self, value: &[u8]) -> bool {
-        match self {
-            Self::Exact(exact) => exact.as_bytes() == value,
-            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
-            Self::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
-            Self::Present => true,
-        }
-    }
-}
-
-impl fmt::Display for ValuePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(exact) => f.write_str(exact),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-            Self::Suffix(suffix) => write!(f, "*{suffix}"),
-            Self::Present => f.write_str("*"),
-        }
-    }
-}
-
-/// What is wrong with a header value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ValuePatternError {
-    #[error("a wildcard in a header value can stand only at one of its ends")]
-    Wildcard,
-    #[error("no header value has control characters or spaces at its ends")]
-    NeverSent,
+    pub(crate) values: Vec<TextPattern>,
 }
 
 impl HeaderMatcher {
@@ -196,7 +141,7 @@ impl HeaderMatcher {
         headers.visit(&self.name, &mut |value| {
             count += 1;
             bytes += value.len();
-            matching += usize::from(self.values.iter().any(|pattern| pattern.matches(value)));
+            matching += usize::from(self.values.iter().any(|pattern| value_matches(pattern, value)));
         });
         match doubt {
             Doubt::Misses => count > 0 && matching == count,
@@ -211,6 +156,16 @@ impl HeaderMatcher {
     }
 }
 
+/// A field with an empty value is there, as an empty text elsewhere is not.
+fn value_matches(pattern: &TextPattern, value: &[u8]) -> bool {
+    match pattern {
+        TextPattern::Exact(exact) => exact.as_bytes() == value,
+        TextPattern::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+        TextPattern::Suffix(suffix) => value.ends_with(suffix.as_bytes()),
+        TextPattern::Present => true,
+    }
+}
+
 /// All values of a field joined, compared piece by piece so that nothing is copied.
 struct Joined<'a> {
     headers: &'a dyn HeaderValues,
@@ -220,14 +175,14 @@ struct Joined<'a> {
 }
 
 impl Joined<'_> {
-    fn matches(&self, pattern: &ValuePattern) -> bool {
+    fn matches(&self, pattern: &TextPattern) -> bool {
         match pattern {
-            ValuePattern::Exact(exact) => exact.len() == self.length && self.holds_at(0, exact.as_bytes()),
-            ValuePattern::Prefix(prefix) => self.holds_at(0, prefix.as_bytes()),
-            ValuePattern::Suffix(suffix) => {
+            TextPattern::Exact(exact) => exact.len() == self.length && self.holds_at(0, exact.as_bytes()),
+            TextPattern::Prefix(prefix) => self.holds_at(0, prefix.as_bytes()),
+            TextPattern::Suffix(suffix) => {
                 self.length.checked_sub(suffix.len()).is_some_and(|at| self.holds_at(at, suffix.as_bytes()))
             }
-            ValuePattern::Present => true,
+            TextPattern::Present => true,
         }
     }
 
@@ -280,10 +235,10 @@ mod tests {
         for (pattern, matching, others) in rows {
             let pattern = HostPattern::parse(pattern).unwrap();
             for host in *matching {
-                assert!(pattern.matches(host), "{pattern} {host}");
+                assert!(pattern.matches(host, Doubt::Misses), "{pattern} {host}");
             }
             for host in *others {
-                assert!(!pattern.matches(host), "{pattern} {host}");
+                assert!(!pattern.matches(host, Doubt::Matches), "{pattern} {host}");
             }
         }
         let port = HostPatternError::Port { bare: "*.a.example".to_owned() };
@@ -291,6 +246,25 @@ mod tests {
         assert_eq!(HostPattern::parse("a.*.example"), Err(HostPatternError::Wildcard));
         for bad in ["*", "a b", "http://a", "a..b", "[::1", "*.[::1]", "[x]"] {
             assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn istio_hosts_are_read_with_and_without_port_only_where_that_denies() {
+        // pattern, host, in doubt, without
+        for (pattern, host, in_doubt, without) in [
+            ("a.example", "A.example", true, true),
+            ("a.example", "a.example:80", true, false),
+            ("a.example:*", "a.example:80", true, true),
+            ("a.example:*", "a.example", false, false),
+            ("*.example", "b.a.EXAMPLE", true, true),
+            ("*.example", "a.example:1", true, false),
+            ("*", "a:1", true, true),
+            ("*", "", false, false),
+        ] {
+            let pattern = HostPattern::Text(TextPattern::of_istio(pattern));
+            assert_eq!(pattern.matches(host, Doubt::Matches), in_doubt, "{pattern} {host}");
+            assert_eq!(pattern.matches(host, Doubt::Misses), without, "{pattern} {host}");
         }
     }
 
@@ -336,14 +310,10 @@ mod tests {
             ("a,,b", &["a", "", "b"], true, false),
         ];
         for (pattern, values, in_doubt, without) in rows {
-            let matcher = HeaderMatcher { name: "x-a".into(), values: vec![ValuePattern::parse(pattern).unwrap()] };
+            let matcher = HeaderMatcher { name: "x-a".into(), values: vec![TextPattern::parse(pattern).unwrap()] };
             let headers = field(values);
             assert_eq!(matcher.matches(&headers, Doubt::Matches), *in_doubt, "{pattern} {values:?}");
             assert_eq!(matcher.matches(&headers, Doubt::Misses), *without, "{pattern} {values:?}");
         }
-        for bad in ["*a*", "a*b", "**", "*/*"] {
-            assert_eq!(ValuePattern::parse(bad), Err(ValuePatternError::Wildcard), "{bad}");
-        }
-        assert_eq!(ValuePattern::parse(" a"), Err(ValuePatternError::NeverSent));
     }
 }

@@ -14,6 +14,7 @@ use crate::case::Case;
 use crate::diagnostic::{Codes, Diagnostics, nearest, quoted};
 use crate::document::{Item, Reader, parse};
 use crate::identity::{IdentityPattern, IdentityPatternError};
+use crate::policy::Options;
 use crate::rules::{IdentitySet, PolicyRules};
 use crate::source::{File, Source};
 
@@ -87,7 +88,7 @@ pub(crate) struct Collected {
 }
 
 /// Reads all documents of all files.
-pub(crate) fn collect(files: &[File<'_>]) -> Collected {
+pub(crate) fn collect(files: &[File<'_>], _options: &Options) -> Collected {
     let mut found = Diagnostics::default();
     let mut sources = Vec::new();
     let mut complete = true;

@@ -5,10 +5,12 @@
 //! decision in every reading. A path in normal form is recognised without allocation. The query is never looked at.
 
 mod escape;
+mod istio;
 mod pattern;
 mod readings;
 mod segments;
 
+pub(crate) use istio::IstioPathError;
 pub(crate) use pattern::Segment as PathSegment;
 pub use pattern::{PathPattern, PathPatternError};
 

@@ -3,10 +3,10 @@
 //! Everything that can go wrong goes wrong here; deciding cannot fail. Policies are ordered by namespace and name, so
 //! that neither the decision nor the rule it names depends on the order of files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
-use spiffe::SpiffeId;
+use spiffe::{SpiffeId, TrustDomain};
 
 use crate::case::Case;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -26,6 +26,41 @@ pub struct Compiled {
     pub warnings: Diagnostics,
 }
 
+/// What documents are compiled for, besides what they say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The labels of the workload, for the `selector` of Istio's policies: one that does not select it is left out.
+    pub labels: BTreeMap<String, String>,
+    /// What becomes of a call to a workload that no policy which allows protects.
+    pub default_action: DefaultAction,
+    /// The namespace whose policies of Istio's hold for every workload.
+    pub root_namespace: String,
+    /// The trust domain that `cluster.local` in Istio's principals stands for.
+    pub cluster_local: Option<TrustDomain>,
+}
+
+impl Default for Options {
+    /// No labels, deny, `istio-system`.
+    fn default() -> Self {
+        Self {
+            labels: BTreeMap::new(),
+            default_action: DefaultAction::Deny,
+            root_namespace: "istio-system".to_owned(),
+            cluster_local: None,
+        }
+    }
+}
+
+/// What holds where nothing is there to allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DefaultAction {
+    /// Nothing may call the workload.
+    #[default]
+    Deny,
+    /// Whatever no rule denies may: Istio's answer.
+    Allow,
+}
+
 /// A compiled policy: immutable, shared by all who decide.
 #[derive(Debug)]
 pub struct Policy {
@@ -35,6 +70,7 @@ pub struct Policy {
     pub(crate) policies: Vec<Protection>,
     pub(crate) sets: Vec<IdentitySet>,
     pub(crate) index: Index,
+    pub(crate) default_action: DefaultAction,
     /// Policies whose target names identities one by one, by each of these; the others in `everywhere`.
     by_workload: HashMap<SpiffeId, Vec<usize>>,
     everywhere: Vec<usize>,
@@ -44,6 +80,8 @@ pub struct Policy {
 #[derive(Debug)]
 pub(crate) struct Protection {
     pub(crate) scope: PolicyRules,
+    /// The workload has the labels that it asks for.
+    pub(crate) selected: bool,
     pub(crate) deny: Vec<RuleRef>,
     pub(crate) allow: Vec<RuleRef>,
 }
@@ -65,13 +103,24 @@ impl Policy {
     /// # Errors
     /// Every mistake of every file, ordered by place.
     pub fn compile(files: &[File<'_>]) -> Result<Compiled, Diagnostics> {
-        let Collected { mut policies, sets, cases, mut found } = native::collect(files);
+        Self::compile_with(files, &Options::default())
+    }
+
+    /// The same for one workload in particular.
+    ///
+    /// # Errors
+    /// Every mistake of every file, ordered by place; also of policies that do not select the workload.
+    pub fn compile_with(files: &[File<'_>], options: &Options) -> Result<Compiled, Diagnostics> {
+        let Collected { mut policies, sets, cases, mut found } = native::collect(files, options);
         found.sort();
         if found.has_errors() {
             return Err(found);
         }
         if policies.is_empty() {
-            let message = "there is no AuthorizationPolicy, so every request is denied";
+            let message = match options.default_action {
+                DefaultAction::Deny => "there is no AuthorizationPolicy, so every request is denied",
+                DefaultAction::Allow => "there is no AuthorizationPolicy, so every request is allowed by default",
+            };
             let warning = Diagnostic::of_all_files(Severity::Warning, native::NO_POLICY, message);
             found.push(warning.help("add one that allows who may call"));
         }
@@ -82,12 +131,13 @@ impl Policy {
             matchers: Vec::new(),
             policies: Vec::new(),
             index: IndexBuilder::new(&[]).finish(),
+            default_action: options.default_action,
             sets,
             by_workload: HashMap::new(),
             everywhere: Vec::new(),
         };
         for one in policies {
-            policy.add(one);
+            policy.add(one, options);
         }
         policy.rules.shrink_to_fit();
         policy.matchers.shrink_to_fit();
@@ -142,7 +192,7 @@ impl Policy {
 
     fn indexed(&self) -> Index {
         let mut builder = IndexBuilder::new(&self.sets);
-        for policy in &self.policies {
+        for policy in self.policies.iter().filter(|policy| policy.selected) {
             let rules = policy.deny.iter().chain(&policy.allow).filter_map(|reference| {
                 let (rule, matchers) = (self.rule(*reference)?, self.matchers(*reference)?);
                 Some(Numbered { rule: reference.0, effect: rule.effect, expires: rule.expires, matchers })
@@ -152,9 +202,13 @@ impl Policy {
         builder.finish()
     }
 
-    fn add(&mut self, mut policy: PolicyRules) {
+    /// Rules of a policy that does not select the workload have their numbers all the same, so that a number means the same
+    /// whatever the labels are.
+    fn add(&mut self, mut policy: PolicyRules, options: &Options) {
         let index = self.policies.len();
+        let selected = policy.selects(&options.labels);
         match policy.target.as_ref().and_then(|target| names(target, &self.sets)) {
+            _ if !selected => {}
             None => self.everywhere.push(index),
             Some(workloads) => {
                 let in_scope = workloads.into_iter().filter(|workload| policy.protects(workload, &self.sets));
@@ -174,7 +228,7 @@ impl Policy {
             self.rules.push(rule);
             self.matchers.push(matchers);
         }
-        self.policies.push(Protection { scope: policy, deny, allow });
+        self.policies.push(Protection { scope: policy, selected, deny, allow });
     }
 }
 

@@ -19,6 +19,11 @@ pub struct Connection<'a> {
     pub port: u16,
     /// The caller's address; an IPv4 address in IPv6 form counts as IPv4.
     pub source: IpAddr,
+    /// The address that the caller wants to reach: that of the application, or what the kernel says it was before
+    /// capture.
+    pub destination: IpAddr,
+    /// The server name of the TLS handshake (RFC 6066 section 3), if the caller sent one.
+    pub server_name: Option<&'a str>,
     /// Seconds since 1970, for rules that expire.
     pub now: i64,
 }

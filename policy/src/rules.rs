@@ -3,6 +3,7 @@
 //! A rule is a list of matchers that must all hold, those on the connection apart from those on the request, because a
 //! connection is decided before there is a request. Each matcher can be turned into its `not…` twin.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use spiffe::SpiffeId;
 use crate::identity::{IdentityPattern, in_namespace};
 use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern};
 use crate::path::PathPattern;
+use crate::text::TextPattern;
 
 /// One policy: which workloads it protects, and its rules.
 #[derive(Debug)]
@@ -21,6 +23,11 @@ pub(crate) struct PolicyRules {
     pub(crate) mode: Mode,
     /// Absent: every workload.
     pub(crate) target: Option<Identities>,
+    /// Labels that the workload must have, by Istio's `selector`; a policy that is not selected is left out when
+    /// documents are compiled.
+    pub(crate) selector: Vec<(Box<str>, Box<str>)>,
+    /// It is there to allow, so that what it does not allow is denied, even when it has no rule.
+    pub(crate) allows: bool,
     pub(crate) rules: Vec<Lowered>,
 }
 
@@ -94,6 +101,8 @@ pub enum Mode {
     Enforce,
     /// It decides nothing; what it would have decided is told.
     Audit,
+    /// It decides nothing and would not: what its rules match is marked. Istio's action `AUDIT`.
+    Mark,
 }
 
 impl Mode {
@@ -103,6 +112,7 @@ impl Mode {
         match self {
             Self::Enforce => "enforce",
             Self::Audit => "audit",
+            Self::Mark => "mark",
         }
     }
 }
@@ -136,13 +146,17 @@ pub(crate) enum ConnectionMatcher {
     Caller(Identities),
     Source(Vec<IpNet>),
     Port(Vec<u16>),
+    /// The address that the caller wants to reach.
+    Destination(Vec<IpNet>),
+    /// What the caller's handshake asks for; without a server name nothing matches.
+    ServerName(Vec<TextPattern>),
 }
 
 /// A matcher on the request.
 #[derive(Debug)]
 pub(crate) enum RequestMatcher {
     Host(Vec<HostPattern>),
-    Method(Vec<Box<str>>),
+    Method(Vec<TextPattern>),
     Path(Vec<PathPattern>),
     Grpc(GrpcMatcher),
     Header(HeaderMatcher),
@@ -181,7 +195,10 @@ impl Matchers {
                     callers.patterns.shrink_to_fit();
                     callers.sets.shrink_to_fit();
                 }
-                ConnectionMatcher::Source(networks) => networks.shrink_to_fit(),
+                ConnectionMatcher::Source(networks) | ConnectionMatcher::Destination(networks) => {
+                    networks.shrink_to_fit()
+                }
+                ConnectionMatcher::ServerName(names) => names.shrink_to_fit(),
                 ConnectionMatcher::Port(ports) => ports.shrink_to_fit(),
             }
         }
@@ -206,7 +223,11 @@ impl Identities {
         for one in all {
             match one {
                 IdentityPattern::Exact(id) => exact.push(id),
-                IdentityPattern::Segments { .. } => patterns.push(one),
+                IdentityPattern::Segments { .. }
+                | IdentityPattern::Namespace(_)
+                | IdentityPattern::ServiceAccount { .. }
+                | IdentityPattern::TrustDomain(_)
+                | IdentityPattern::Text(_) => patterns.push(one),
             }
         }
         exact.sort_unstable();
@@ -222,6 +243,11 @@ impl Identities {
 }
 
 impl PolicyRules {
+    /// Whether a workload with these labels is selected.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.iter().all(|(key, value)| labels.get(&**key).is_some_and(|actual| **value == **actual))
+    }
+
     pub(crate) fn protects(&self, workload: &SpiffeId, sets: &[IdentitySet]) -> bool {
         let in_scope = self.namespace.as_ref().is_none_or(|namespace| in_namespace(workload, namespace));
         in_scope && self.target.as_ref().is_none_or(|target| target.contain(workload, sets))

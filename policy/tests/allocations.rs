@@ -47,7 +47,15 @@ fn decisions_do_not_allocate() {
             let path = Path::normalise(target.as_bytes(), EncodedSlash::Refuse).unwrap();
             for method in ["GET", "get", "A-METHOD-THAT-NOBODY-HAS-EVER-HEARD-OF"] {
                 let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                let connection = Connection { caller: &caller, workload: &workload, port: 80, source, now: 0 };
+                let connection = Connection {
+                    caller: &caller,
+                    workload: &workload,
+                    port: 80,
+                    source,
+                    destination: source,
+                    server_name: None,
+                    now: 0,
+                };
                 let request = Request { connection, method, host: "A.Example:80", path: &path, headers: &headers };
                 let allocated = measure(|| {
                     black_box(policy.decide(black_box(&request)));

@@ -47,10 +47,21 @@ pub struct Opened {
     pub address: SocketAddr,
     /// The application's port inbound; the destination's port outbound.
     pub port: u16,
+    /// What an inbound caller asked for; `None` outbound.
+    pub called: Option<Called>,
     /// The identities that may answer, for a connection to a mesh peer.
     pub expected: Option<Arc<[SpiffeId]>>,
     /// What it was admitted under.
     pub generation: Generation,
+}
+
+/// What a caller asked for before its first request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// The application.
+    pub application: SocketAddr,
+    /// The server name of the handshake.
+    pub server_name: Option<Arc<str>>,
 }
 
 /// What runs over a connection.

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::{self, Protocol};
-use crate::connections::{Carries, Generation, Level, Opened, Registered, source_of};
+use crate::connections::{Called, Carries, Generation, Level, Opened, Registered, source_of};
 use crate::http::headers::{self, FORWARDED_CLIENT_CERT, Fields};
 use crate::http::refusal::Refusal;
 use crate::http::target;
@@ -47,8 +47,8 @@ use crate::upstream::send::{self, Carriage, Outgoing};
 pub struct Inbound {
     sidecar: Arc<Sidecar>,
     protocol: Protocol,
-    /// The application's port: what policy knows as the port.
-    port: u16,
+    /// Whose address and port are what policy knows as the destination.
+    forward: SocketAddr,
     application: ToApplication,
     http1: Arc<Pool>,
     http2: Arc<Pool>,
@@ -63,6 +63,7 @@ struct HttpConnection {
     peer: Arc<Peer>,
     own: Arc<Material>,
     source: IpAddr,
+    server_name: Option<Arc<str>>,
     forwarded: Option<HeaderValue>,
 }
 
@@ -76,7 +77,7 @@ impl Inbound {
         let pool = |route| Pool::new(route, shape, sidecar.tasks.clone());
         Arc::new(Self {
             protocol: config.protocol,
-            port: config.forward.port(),
+            forward: config.forward,
             http1: pool(Route::ApplicationHttp1(application.clone())),
             http2: pool(Route::ApplicationHttp2(application.clone())),
             application,
@@ -115,7 +116,8 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         carries: if inbound.protocol == Protocol::Tcp { Carries::Tcp } else { Carries::Http },
         peer: Some(Arc::clone(&secured.peer)),
         address: from,
-        port: inbound.port,
+        port: inbound.forward.port(),
+        called: Some(Called { application: inbound.forward, server_name: secured.server_name.clone() }),
         expected: None,
         generation,
     };
@@ -161,11 +163,12 @@ async fn carry_tcp(
     policy: &Arc<Loaded>,
 ) {
     let sidecar = &inbound.sidecar;
-    let Secured { stream, peer, own, .. } = secured;
-    let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Inbound, inbound.port);
+    let Secured { stream, peer, own, server_name, .. } = secured;
+    let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Inbound, inbound.forward.port());
     record.caller = Some(peer.id.to_string());
     record.workload = Some(own.id().to_string());
-    let connection = policy_store::connection(&peer.id, own.id(), inbound.port, source_of(from));
+    let parties = [&peer.id, own.id()];
+    let connection = policy_store::connection(parties, source_of(from), inbound.forward, server_name.as_deref());
     let verdict = policy.decide_opaque(&connection);
     let denied = verdict.denial();
     record.verdict = Some(verdict);
@@ -195,21 +198,29 @@ async fn carry_http(
     registered: Registered,
 ) {
     let sidecar = Arc::clone(&inbound.sidecar);
-    let Secured { stream, peer, protocol, own, .. } = secured;
+    let Secured { stream, peer, protocol, own, server_name, .. } = secured;
     let parties = Arc::new(Parties {
         direction: Direction::Inbound,
         protocol,
         caller: Some(peer.id.to_string().into()),
         workload: Some(own.id().to_string().into()),
-        port: inbound.port,
+        port: inbound.forward.port(),
         activity: Activity::default(),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
     let entry = Arc::clone(registered.entry());
     let forwarded = headers::forwarded_client_cert(own.id(), &peer.id, &peer.fingerprint.to_string());
     let source = source_of(from);
-    let connection =
-        Arc::new(HttpConnection { inbound, parties: Arc::clone(&parties), registered, peer, own, source, forwarded });
+    let connection = Arc::new(HttpConnection {
+        inbound,
+        parties: Arc::clone(&parties),
+        registered,
+        peer,
+        own,
+        source,
+        server_name,
+        forwarded,
+    });
     let service = service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(answer(&connection, request).await) }
@@ -313,10 +324,10 @@ fn decide(
     })?;
     let asking = Asking {
         connection: policy_store::connection(
-            &connection.peer.id,
-            connection.own.id(),
-            connection.inbound.port,
+            [&connection.peer.id, connection.own.id()],
             connection.source,
+            connection.inbound.forward,
+            connection.server_name.as_deref(),
         ),
         method: request.method().as_str(),
         host,
@@ -335,7 +346,8 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         carries: Carries::WebSocket,
         peer: Some(Arc::clone(&connection.peer)),
         address: entry.opened.address,
-        port: connection.inbound.port,
+        port: connection.inbound.forward.port(),
+        called: entry.opened.called.clone(),
         expected: None,
         generation: entry.opened.generation,
     };

@@ -98,6 +98,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         peer: None,
         address: from,
         port: outbound.port,
+        called: None,
         expected: None,
         generation: Generation::default(),
     };
@@ -238,6 +239,7 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         peer: link.peer.clone(),
         address: connection.registered.entry().opened.address,
         port: connection.outbound.port,
+        called: None,
         expected: Some(Arc::clone(&connection.outbound.peer.expected)),
         generation: link.generation,
     };

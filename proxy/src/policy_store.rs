@@ -5,7 +5,7 @@
 pub mod directory;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,7 +15,7 @@ use metrics::Counter;
 use portcullis_certs_watcher::{Credentials, Notice};
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
 use portcullis_policy::{
-    Admission, Connection, Decision, Denial, File, Policy, Request, Rule, RuleRef, Verdict as Decided,
+    Admission, Connection, Decision, Denial, Effect, File, Mode, Policy, Request, Rule, RuleRef, Verdict as Decided,
 };
 use spiffe::SpiffeId;
 use tokio::sync::watch;
@@ -37,6 +37,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     counters: HashMap<RuleRef, Counter>,
     defaults: [(Denial, Counter); 3],
+    allowed_by_default: Counter,
 }
 
 /// What was decided, with the policy that decided it.
@@ -127,6 +128,7 @@ impl Loaded {
             since: SystemTime::now(),
             warnings: compiled.warnings.iter().map(|warning| warning.to_string().trim_end().to_owned()).collect(),
             counters,
+            allowed_by_default: metrics.decisions("allow", "", ALLOWED_BY_DEFAULT, "enforce"),
             defaults: [Denial::NoPolicy, Denial::NoRule, Denial::PathInDoubt].map(default),
             policy,
         })
@@ -152,12 +154,16 @@ impl Loaded {
         if let Some(audited) = decision.audit {
             self.count(audited);
         }
+        if let Some(counter) = decision.marked.and_then(|rule| self.counters.get(&rule)) {
+            counter.increment(1);
+        }
         Verdict { loaded: Arc::clone(self), decision }
     }
 
     fn count(&self, decided: Decided) {
         let counter = match decided {
             Decided::Allow(rule) | Decided::Deny(Denial::Rule(rule)) => self.counters.get(&rule),
+            Decided::AllowByDefault => Some(&self.allowed_by_default),
             Decided::Deny(denial) => {
                 self.defaults.iter().find(|(known, _)| *known == denial).map(|(_, counter)| counter)
             }
@@ -187,7 +193,7 @@ impl Verdict {
     /// The fixed word of a denial: `denied_by_rule`, `no_policy`, `no_rule` or `path_in_doubt`.
     pub fn denial(&self) -> Option<&'static str> {
         match self.decision.verdict {
-            Decided::Allow(_) => None,
+            Decided::Allow(_) | Decided::AllowByDefault => None,
             Decided::Deny(Denial::Rule(_)) => Some("denied_by_rule"),
             Decided::Deny(denial) => Some(denial.label()),
         }
@@ -346,8 +352,14 @@ enum Settled {
 }
 
 /// The facts of a connection, for policy; time comes from the clock of now.
-pub fn connection<'a>(caller: &'a SpiffeId, workload: &'a SpiffeId, port: u16, source: IpAddr) -> Connection<'a> {
-    Connection { caller, workload, port, source, now: unix_seconds() }
+pub fn connection<'a>(
+    [caller, workload]: [&'a SpiffeId; 2],
+    source: IpAddr,
+    application: SocketAddr,
+    server_name: Option<&'a str>,
+) -> Connection<'a> {
+    let (port, destination) = (application.port(), application.ip());
+    Connection { caller, workload, port, source, destination, server_name, now: unix_seconds() }
 }
 
 /// Seconds since 1970.
@@ -357,9 +369,10 @@ pub fn unix_seconds() -> i64 {
 }
 
 fn counter(metrics: &Metrics, rule: &Rule) -> Counter {
-    let decision = match rule.effect {
-        portcullis_policy::Effect::Allow => "allow",
-        portcullis_policy::Effect::Deny => "deny",
+    let decision = match (rule.mode, rule.effect) {
+        (Mode::Mark, _) => "mark",
+        (Mode::Enforce | Mode::Audit, Effect::Allow) => "allow",
+        (Mode::Enforce | Mode::Audit, Effect::Deny) => "deny",
     };
     metrics.decisions(decision, &rule.policy, &rule.name, rule.mode.label())
 }
@@ -384,6 +397,8 @@ fn first_line(found: &Diagnostics) -> String {
     first.map(|diagnostic| diagnostic.message.clone()).unwrap_or_default()
 }
 
+/// In place of a rule, where nothing is there to allow and `policy.defaultAction` does.
+const ALLOWED_BY_DEFAULT: &str = "default_action";
 /// How long files that are written in place must stand still.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The net below the notifications.

@@ -75,6 +75,8 @@ impl Facts {
             workload: &self.workload,
             port: 8080,
             source: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 45)),
+            destination: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 46)),
+            server_name: None,
             now: 1_800_000_000,
         }
     }

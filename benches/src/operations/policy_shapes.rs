@@ -48,6 +48,8 @@ pub fn decide(shape: Shape, rules: usize) -> Result<Work, Failure> {
             workload: &workload,
             port: 8080,
             source: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 45)),
+            destination: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 46)),
+            server_name: None,
             now: 1_800_000_000,
         };
         let request =

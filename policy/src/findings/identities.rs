@@ -20,10 +20,7 @@ pub(super) fn judge(notes: &mut Notes<'_>, inventory: &Inventory) {
             if inventory.knows(&pattern) {
                 continue;
             }
-            let what = match pattern {
-                IdentityPattern::Exact(_) => "has the identity",
-                IdentityPattern::Segments { .. } => "matches",
-            };
+            let what = if matches!(pattern, IdentityPattern::Exact(_)) { "has the identity" } else { "matches" };
             let message = format!("no known workload {what} {}", quoted(text));
             let found = notes.diagnostic(Severity::Warning, UNKNOWN_IDENTITY, file.name, position, message);
             let found = match speller.suggest(text) {

@@ -9,11 +9,12 @@ use std::cell::Cell;
 use ipnet::IpNet;
 
 use super::pattern::Pattern;
-use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern, ValuePattern};
+use crate::matchers::{Doubt, GrpcMatcher, HeaderMatcher, HostPattern};
 use crate::rules::{
     Condition, ConnectionMatcher, Effect, Identities, IdentitySet, Lowered, Matchers, PolicyRules, RequestMatcher,
     Rule, Sense, SetRef,
 };
+use crate::text::TextPattern;
 
 /// A rule ready to be compared.
 pub(super) struct Subject<'a> {
@@ -35,8 +36,10 @@ pub(super) enum On<'a> {
     Caller(Names),
     Source(&'a [IpNet]),
     Port(&'a [u16]),
+    Destination(&'a [IpNet]),
+    ServerName(&'a [TextPattern]),
     Host(&'a [HostPattern]),
-    Method(&'a [Box<str>]),
+    Method(&'a [TextPattern]),
     Path(Vec<Pattern>),
     Grpc(&'a GrpcMatcher),
     Header(&'a HeaderMatcher),
@@ -123,7 +126,10 @@ impl<'a> Subjects<'a> {
         }
         let (Some(wide), Some(narrow)) = (self.scopes.get(wide), self.scopes.get(narrow)) else { return false };
         let same_namespace = wide.policy.namespace.is_none() || wide.policy.namespace == narrow.policy.namespace;
+        // Who wears the labels of the narrower selector wears those of the wider.
+        let same_selection = wide.policy.selector.iter().all(|label| narrow.policy.selector.contains(label));
         same_namespace
+            && same_selection
             && match (&wide.target, &narrow.target) {
                 (None, _) => true,
                 (Some(_), None) => false,
@@ -144,10 +150,14 @@ impl<'a> Subjects<'a> {
     fn holds_all(&self, wide: &On<'_>, narrow: &On<'_>) -> bool {
         match (wide, narrow) {
             (On::Caller(wide), On::Caller(narrow)) => self.name_all(wide, narrow),
-            (On::Source(wide), On::Source(narrow)) => self.each(narrow, wide, |a, b| b.contains(a)),
+            (On::Source(wide), On::Source(narrow)) | (On::Destination(wide), On::Destination(narrow)) => {
+                self.each(narrow, wide, |a, b| b.contains(a))
+            }
             (On::Port(wide), On::Port(narrow)) => self.each(narrow, wide, |a, b| a == b),
             (On::Host(wide), On::Host(narrow)) => self.each(narrow, wide, |a, b| host_covers(b, a)),
-            (On::Method(wide), On::Method(narrow)) => self.each(narrow, wide, |a, b| a == b),
+            (On::Method(wide), On::Method(narrow)) | (On::ServerName(wide), On::ServerName(narrow)) => {
+                self.each(narrow, wide, |a, b| text_covers(b, a))
+            }
             (On::Path(wide), On::Path(narrow)) => self.each(narrow, wide, |a, b| b.covers(a)),
             (On::Grpc(wide), On::Grpc(narrow)) => {
                 let within = |wide: &[Box<str>], narrow: &[Box<str>]| {
@@ -156,7 +166,7 @@ impl<'a> Subjects<'a> {
                 within(&wide.services, &narrow.services) && within(&wide.methods, &narrow.methods)
             }
             (On::Header(wide), On::Header(narrow)) => {
-                wide.name == narrow.name && self.each(&narrow.values, &wide.values, |a, b| value_covers(b, a))
+                wide.name == narrow.name && self.each(&narrow.values, &wide.values, |a, b| text_covers(b, a))
             }
             _ => false,
         }
@@ -169,10 +179,12 @@ impl<'a> Subjects<'a> {
                 let mut all = self.patterns(given);
                 all.all(|a| self.patterns(other).all(|b| self.spend() && a.is_disjoint(b)))
             }
-            (On::Source(given), On::Source(other)) => self.none(given, other, |a, b| !a.contains(b) && !b.contains(a)),
+            (On::Source(given), On::Source(other)) | (On::Destination(given), On::Destination(other)) => {
+                self.none(given, other, |a, b| !a.contains(b) && !b.contains(a))
+            }
             (On::Port(given), On::Port(other)) => self.none(given, other, |a, b| a != b),
             (On::Host(given), On::Host(other)) => self.none(given, other, hosts_are_disjoint),
-            (On::Method(given), On::Method(other)) => self.none(given, other, |a, b| !a.eq_ignore_ascii_case(b)),
+            (On::Method(given), On::Method(other)) => self.none(given, other, methods_are_disjoint),
             (On::Path(given), On::Path(other)) => self.none(given, other, Pattern::is_disjoint),
             // What a repeated header or a gRPC path can be read as is too much to be certain of here.
             _ => false,
@@ -209,6 +221,8 @@ impl<'a> Subject<'a> {
                 ConnectionMatcher::Caller(identities) => On::Caller(Names::of(identities)),
                 ConnectionMatcher::Source(networks) => On::Source(networks),
                 ConnectionMatcher::Port(ports) => On::Port(ports),
+                ConnectionMatcher::Destination(networks) => On::Destination(networks),
+                ConnectionMatcher::ServerName(names) => On::ServerName(names),
             };
             Test { sense: *sense, on }
         });
@@ -266,7 +280,10 @@ impl Names {
 fn host_covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
     match (wide, narrow) {
         (HostPattern::Exact(a), HostPattern::Exact(b)) => a == b,
-        (HostPattern::Below(_), HostPattern::Exact(host)) => wide.matches(host),
+        (HostPattern::Below(_), HostPattern::Exact(host)) => wide.matches(host, Doubt::Misses),
+        // Between texts and hosts without port nothing is certain.
+        (HostPattern::Text(a), HostPattern::Text(b)) => a == b,
+        (HostPattern::Text(_), _) | (_, HostPattern::Text(_)) => false,
         (HostPattern::Below(wide), HostPattern::Below(narrow)) => narrow.ends_with(&**wide),
         (HostPattern::Exact(_), HostPattern::Below(_)) => false,
     }
@@ -274,19 +291,27 @@ fn host_covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
 
 fn hosts_are_disjoint(a: &HostPattern, b: &HostPattern) -> bool {
     match (a, b) {
+        (HostPattern::Text(_), _) | (_, HostPattern::Text(_)) => false,
         (HostPattern::Exact(a), HostPattern::Exact(b)) => a != b,
-        (HostPattern::Exact(host), below) | (below, HostPattern::Exact(host)) => !below.matches(host),
+        (HostPattern::Exact(host), below) | (below, HostPattern::Exact(host)) => !below.matches(host, Doubt::Matches),
         (HostPattern::Below(a), HostPattern::Below(b)) => !a.ends_with(&**b) && !b.ends_with(&**a),
     }
 }
 
-fn value_covers(wide: &ValuePattern, narrow: &ValuePattern) -> bool {
+fn text_covers(wide: &TextPattern, narrow: &TextPattern) -> bool {
     match (wide, narrow) {
-        (ValuePattern::Present, _) => true,
-        (ValuePattern::Exact(a), ValuePattern::Exact(b)) => a == b,
-        (ValuePattern::Prefix(a), ValuePattern::Exact(b) | ValuePattern::Prefix(b)) => b.starts_with(&**a),
-        (ValuePattern::Suffix(a), ValuePattern::Exact(b) | ValuePattern::Suffix(b)) => b.ends_with(&**a),
-        (ValuePattern::Exact(_) | ValuePattern::Prefix(_) | ValuePattern::Suffix(_), _) => false,
+        (TextPattern::Present, _) => true,
+        (TextPattern::Exact(a), TextPattern::Exact(b)) => a == b,
+        (TextPattern::Prefix(a), TextPattern::Exact(b) | TextPattern::Prefix(b)) => b.starts_with(&**a),
+        (TextPattern::Suffix(a), TextPattern::Exact(b) | TextPattern::Suffix(b)) => b.ends_with(&**a),
+        (TextPattern::Exact(_) | TextPattern::Prefix(_) | TextPattern::Suffix(_), _) => false,
+    }
+}
+
+fn methods_are_disjoint(a: &TextPattern, b: &TextPattern) -> bool {
+    match (a, b) {
+        (TextPattern::Exact(a), TextPattern::Exact(b)) => !a.eq_ignore_ascii_case(b),
+        _ => false,
     }
 }
 

@@ -36,7 +36,7 @@ impl Inventory {
             }
             match IdentityPattern::parse(text) {
                 Ok(IdentityPattern::Exact(id)) => drop(inventory.identities.insert(id)),
-                Ok(IdentityPattern::Segments { .. }) => report(number, "an inventory has no patterns".to_owned()),
+                Ok(_) => report(number, "an inventory has no patterns".to_owned()),
                 Err(_) => report(number, format!("{} is not a SPIFFE ID", quoted(text))),
             }
         }
@@ -48,10 +48,10 @@ impl Inventory {
 
     /// Whether a known workload has this identity, or one that matches.
     pub(super) fn knows(&self, pattern: &IdentityPattern) -> bool {
-        match pattern {
-            IdentityPattern::Exact(id) => self.identities.contains(id),
-            IdentityPattern::Segments { .. } => self.identities.iter().any(|id| pattern.matches(id)),
+        if let IdentityPattern::Exact(id) = pattern {
+            return self.identities.contains(id);
         }
+        self.identities.iter().any(|id| pattern.matches(id))
     }
 
     /// Finds what a mistyped identity may have meant.

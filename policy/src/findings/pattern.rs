@@ -22,12 +22,17 @@ enum Part {
     One,
     /// One segment or more, which may be empty; always the last.
     Rest,
+    /// A pattern that is not by segment, as it is written: it covers itself, and of others nothing is known.
+    Opaque(Box<str>),
 }
 
 impl Pattern {
     pub(super) fn of_path(pattern: &PathPattern) -> Self {
         // What it displays is its canonical text; a literal segment never holds an asterisk.
         let text = pattern.to_string();
+        if pattern.segments().is_none() {
+            return Self::opaque(text);
+        }
         let parts = text.split('/').skip(1).map(|segment| match segment {
             "*" => Part::One,
             "**" => Part::Rest,
@@ -46,6 +51,10 @@ impl Pattern {
         let (trust_domain, segments) = match pattern {
             IdentityPattern::Exact(id) => return Self::of_id(id),
             IdentityPattern::Segments { trust_domain, segments } => (trust_domain, segments),
+            IdentityPattern::Namespace(_)
+            | IdentityPattern::ServiceAccount { .. }
+            | IdentityPattern::TrustDomain(_)
+            | IdentityPattern::Text(_) => return Self::opaque(pattern.to_string()),
         };
         let parts = segments.iter().map(|segment| match segment {
             IdentitySegment::Literal(literal) => Part::Literal(literal.clone()),
@@ -55,7 +64,16 @@ impl Pattern {
         Self { head: trust_domain.as_str().into(), parts: parts.collect() }
     }
 
-    /// The trust domain; empty for a path.
+    fn opaque(text: String) -> Self {
+        Self { head: Box::default(), parts: vec![Part::Opaque(text.into())] }
+    }
+
+    /// Whether nothing is known of it but its text.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Opaque(_)])
+    }
+
+    /// The trust domain; empty for a path, and for an identity that is opaque.
     pub(super) fn head(&self) -> &str {
         &self.head
     }
@@ -73,11 +91,17 @@ impl Pattern {
         let mut theirs = narrow.parts.iter();
         for part in &self.parts {
             let covered = match (part, theirs.next()) {
+                (Part::Rest, Some(Part::Opaque(_))) => false,
                 (Part::Rest, Some(_)) => return true,
-                (Part::Literal(wide), Some(Part::Literal(narrow))) => wide == narrow,
+                (Part::Literal(wide), Some(Part::Literal(narrow)))
+                | (Part::Opaque(wide), Some(Part::Opaque(narrow))) => wide == narrow,
                 (Part::One, Some(Part::Literal(narrow))) => !narrow.is_empty(),
                 (Part::One, Some(Part::One)) => true,
-                (_, None) | (Part::Literal(_), Some(Part::One | Part::Rest)) | (Part::One, Some(Part::Rest)) => false,
+                (_, None)
+                | (Part::Literal(_), Some(Part::One | Part::Rest))
+                | (Part::One, Some(Part::Rest))
+                | (Part::Opaque(_), Some(_))
+                | (_, Some(Part::Opaque(_))) => false,
             };
             if !covered {
                 return false;
@@ -88,6 +112,9 @@ impl Pattern {
 
     /// Whether certainly nothing is matched by both.
     pub(super) fn is_disjoint(&self, other: &Self) -> bool {
+        if self.is_opaque() || other.is_opaque() {
+            return false;
+        }
         if self.head != other.head {
             return true;
         }
@@ -102,7 +129,10 @@ impl Pattern {
                 {
                     return true;
                 }
-                (Some(Part::Literal(_) | Part::One), Some(Part::Literal(_) | Part::One)) => {}
+                (
+                    Some(Part::Literal(_) | Part::One | Part::Opaque(_)),
+                    Some(Part::Literal(_) | Part::One | Part::Opaque(_)),
+                ) => {}
             }
         }
     }
@@ -111,7 +141,7 @@ impl Pattern {
     pub(super) fn stems(&self) -> impl Iterator<Item = String> {
         let literals = self.parts.iter().take(MAX_STEM).map_while(|part| match part {
             Part::Literal(literal) => Some(literal),
-            Part::One | Part::Rest => None,
+            Part::One | Part::Rest | Part::Opaque(_) => None,
         });
         let grown = literals.scan(self.head.to_string(), |stem, literal| {
             stem.push('/');

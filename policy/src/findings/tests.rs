@@ -8,7 +8,7 @@ const NOW: i64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 fn examined(text: &str, inventory: Option<&str>, sidecar: Option<&Sidecar>) -> Vec<Diagnostic> {
     let inventory = inventory.map(|text| Inventory::parse("inventory", text.as_bytes()).unwrap());
     let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
-    let question = Question { now: NOW, inventory: inventory.as_ref(), sidecar };
+    let question = Question { now: NOW, options: &Options::default(), inventory: inventory.as_ref(), sidecar };
     examine(&files, &question).unwrap_or_else(|found| panic!("{text}\n{found}")).iter().cloned().collect()
 }
 

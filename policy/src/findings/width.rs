@@ -56,7 +56,7 @@ fn is_for_opaque_ports(subject: &Subject<'_>, sidecar: Option<&Sidecar>) -> bool
 fn other_domain(subjects: &Subjects<'_>, subject: &Subject<'_>) -> Option<(String, String)> {
     let target = subjects.target(subject)?;
     let ours: BTreeSet<&str> = subjects.patterns(target).map(|pattern| pattern.head()).collect();
-    let callers = subject.callers().flat_map(|names| subjects.patterns(names));
+    let callers = subject.callers().flat_map(|names| subjects.patterns(names)).filter(|pattern| !pattern.is_opaque());
     let theirs: BTreeSet<&str> =
         callers.map(|pattern| pattern.head()).filter(|theirs| !ours.contains(theirs)).collect();
     Some(((*theirs.first()?).to_owned(), (*ours.first()?).to_owned()))

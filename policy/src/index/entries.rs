@@ -44,6 +44,8 @@ pub(super) fn lane(mode: Mode, effect: Effect) -> usize {
     let mode = match mode {
         Mode::Enforce => 0,
         Mode::Audit => 2,
+        // The last, so that the keys can end before it where nothing marks.
+        Mode::Mark => 4,
     };
     let effect = match effect {
         Effect::Deny => 0,
@@ -53,7 +55,10 @@ pub(super) fn lane(mode: Mode, effect: Effect) -> usize {
 }
 
 /// How many lanes there are for requests. For connections each is twice: rules that need no request, and the others.
-pub(super) const LANES: usize = 4;
+pub(super) const LANES: usize = 6;
+
+/// How many there are when nothing marks.
+pub(super) const LANES_THAT_DECIDE: usize = 4;
 
 /// In place of a port, for rules that name none; behind every port.
 pub(super) const ANY_PORT: u32 = 1 << 16;
@@ -102,6 +107,8 @@ impl First {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) keys: [Key; KEYS],
+    /// How many of them there is something for.
+    pub(super) used: usize,
     pub(super) now: i64,
 }
 
@@ -110,7 +117,7 @@ pub(super) const KEYS: usize = 4 * LANES;
 impl Wanted {
     /// Looks through the entries of one place; `holds` checks the guards of a rule.
     pub(super) fn seek(&self, mut entries: &[Entry], first: &mut First, holds: &impl Fn(&Entry) -> bool) {
-        for key in self.keys {
+        for key in self.keys.into_iter().take(self.used) {
             let Some(next) = entries.first() else { return };
             if next.key > key.guarded() {
                 continue;

@@ -9,6 +9,7 @@ use super::trie::{Span, Step, Trie, TrieBuilder, gather};
 use super::words::{DEPTH, Map, Spelled, Words};
 use crate::identity::{IdentityPattern, IdentitySegment, in_namespace};
 use crate::rules::{Identities, IdentitySet};
+use crate::text::TextPattern;
 
 /// The number of a group.
 pub(super) type Group = u32;
@@ -212,10 +213,15 @@ enum Steps {
 
 /// A pattern, narrowed to a namespace; `None` when nothing of it is left.
 fn steps(pattern: &IdentityPattern, namespace: Option<&str>, words: &mut Words) -> Option<Steps> {
-    let IdentityPattern::Segments { trust_domain, segments } = pattern else { return None };
-    if segments.len() >= DEPTH {
-        return Some(Steps::Deep);
-    }
+    let (trust_domain, segments) = match pattern {
+        IdentityPattern::Exact(_) => return None,
+        IdentityPattern::Segments { segments, .. } if segments.len() >= DEPTH => return Some(Steps::Deep),
+        IdentityPattern::Segments { trust_domain, segments } => (trust_domain, segments),
+        IdentityPattern::Namespace(_)
+        | IdentityPattern::ServiceAccount { .. }
+        | IdentityPattern::TrustDomain(_)
+        | IdentityPattern::Text(_) => return Some(steps_of_istio(pattern, namespace, words)),
+    };
     let mut steps = vec![Step::Word(words.learn(trust_domain.as_str()))];
     let mut rest = segments.iter();
     for expected in namespace.into_iter().flat_map(|namespace| ["ns", namespace]) {
@@ -236,6 +242,30 @@ fn steps(pattern: &IdentityPattern, namespace: Option<&str>, words: &mut Words) 
         IdentitySegment::Rest => Step::Rest,
     }));
     Some(Steps::Shallow(steps))
+}
+
+/// A pattern of Istio's, where it is one of segments.
+fn steps_of_istio(pattern: &IdentityPattern, namespace: Option<&str>, words: &mut Words) -> Steps {
+    let mut word = |word: &str| Step::Word(words.learn(word));
+    let shallow = match pattern {
+        // Istio has no pattern in a target, so that none is narrowed.
+        _ if namespace.is_some() => None,
+        IdentityPattern::Namespace(glob) => {
+            glob.literal().map(|namespace| vec![Step::One, word("ns"), word(namespace), Step::Rest])
+        }
+        IdentityPattern::ServiceAccount { namespace, account } => {
+            Some(vec![Step::One, word("ns"), word(namespace), word("sa"), word(account)])
+        }
+        IdentityPattern::TrustDomain(TextPattern::Exact(trust_domain)) => Some(vec![word(trust_domain), Step::Rest]),
+        IdentityPattern::TrustDomain(TextPattern::Present) | IdentityPattern::Text(TextPattern::Present) => {
+            Some(vec![Step::One, Step::Rest])
+        }
+        IdentityPattern::Exact(_)
+        | IdentityPattern::Segments { .. }
+        | IdentityPattern::TrustDomain(_)
+        | IdentityPattern::Text(_) => None,
+    };
+    shallow.map_or(Steps::Deep, Steps::Shallow)
 }
 
 /// Whether so many things each go to so many places without growing much beyond their own number. What does not is

@@ -11,6 +11,7 @@ use super::words::{DEPTH, Word, Words};
 use crate::matchers::GrpcMatcher;
 use crate::path::{PathPattern, PathSegment};
 use crate::rules::{Condition, ConnectionMatcher, Effect, Identities, Matchers, RequestMatcher, Sense};
+use crate::text::TextPattern;
 
 /// The ways to a rule.
 #[derive(Debug)]
@@ -90,8 +91,9 @@ impl RequestPlan {
         match (by_path, by_grpc) {
             (Some((bit, Condition { matcher: RequestMatcher::Path(patterns), .. })), _) => {
                 self.paths = distinct(patterns.iter().map(|pattern| steps(pattern, &mut lexicon.words)));
-                // A pattern that was cut short finds more than it matches.
-                ways |= if patterns.iter().all(|pattern| pattern.segments().len() <= DEPTH) { bit } else { 0 };
+                // A pattern that was cut short finds more than it matches, and so does the way to a text.
+                let is_whole = |pattern: &PathPattern| pattern.segments().is_some_and(|(all, _)| all.len() <= DEPTH);
+                ways |= if patterns.iter().all(is_whole) { bit } else { 0 };
             }
             (None, Some((_, Condition { matcher: RequestMatcher::Grpc(grpc), .. }))) => {
                 // Guarded as well: a call is more than its path.
@@ -100,9 +102,10 @@ impl RequestPlan {
             _ => {}
         }
         if let Some((bit, Condition { matcher: RequestMatcher::Method(methods), .. })) = by_method
+            && let Some(methods) = written(methods)
             && is_spread(methods.len().saturating_mul(self.ports.len()), self.paths.len())
         {
-            let numbers = methods.iter().map(|method| lexicon.methods.learn(method));
+            let numbers = methods.into_iter().map(|method| lexicon.methods.learn(method));
             self.methods = distinct(numbers.map(|number| match effect {
                 Effect::Deny => number.folded,
                 Effect::Allow => number.written,
@@ -118,17 +121,41 @@ impl RequestPlan {
     }
 }
 
+/// The methods, if there is no wildcard among them.
+fn written(methods: &[TextPattern]) -> Option<Vec<&str>> {
+    let exact = methods.iter().map(|method| match method {
+        TextPattern::Exact(method) => Some(&**method),
+        TextPattern::Prefix(_) | TextPattern::Suffix(_) | TextPattern::Present => None,
+    });
+    exact.collect()
+}
+
+/// A way on which a pattern is found, be it on the way of others too.
 fn steps(pattern: &PathPattern, words: &mut Words) -> Vec<Step> {
-    let segments = pattern.segments().iter().take(DEPTH);
+    let Some((segments, has_rest)) = pattern.segments() else { return steps_to_text(pattern, words) };
     let mut steps: Vec<Step> = segments
+        .iter()
+        .take(DEPTH)
         .map(|segment| match segment {
             PathSegment::Literal(literal) => Step::Word(words.learn(literal)),
             PathSegment::One => Step::One,
         })
         .collect();
-    if pattern.segments().len() > DEPTH || pattern.has_rest() {
+    if segments.len() > DEPTH || has_rest {
         steps.push(Step::Rest);
     }
+    steps
+}
+
+/// The segments that a text certainly begins with, and whatever follows.
+fn steps_to_text(pattern: &PathPattern, words: &mut Words) -> Vec<Step> {
+    let begin = match pattern.text() {
+        Some(TextPattern::Exact(text) | TextPattern::Prefix(text)) => text.strip_prefix('/').unwrap_or_default(),
+        Some(TextPattern::Suffix(_) | TextPattern::Present) | None => "",
+    };
+    let whole = begin.rsplit_once('/').map(|(whole, _)| whole.split('/')).into_iter().flatten();
+    let mut steps: Vec<Step> = whole.take(DEPTH).map(|segment| Step::Word(words.learn(segment))).collect();
+    steps.push(Step::Rest);
     steps
 }
 

@@ -35,9 +35,11 @@ pub(super) fn read(item: Item<'_>, collector: &mut Collector) {
     // Without a name rules are read all the same, for the mistakes in them.
     let heading = Heading { policy: policy_name.clone().unwrap_or_default(), namespace: namespace.clone(), mode };
     let rules = read_rules(spec, &heading, collector);
+    let allows = rules.iter().any(|one| one.rule.effect == Effect::Allow);
     if let (Some(name), Some(mode)) = (policy_name, mode) {
         // A target that could not be read has been reported, so that this policy never comes into force.
-        collector.policies.push(PolicyRules { name, namespace, mode, target: target.flatten(), rules });
+        let (target, selector) = (target.flatten(), Vec::new());
+        collector.policies.push(PolicyRules { name, namespace, mode, target, selector, allows, rules });
     }
 }
 

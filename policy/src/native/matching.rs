@@ -13,9 +13,10 @@ use super::{
 };
 use crate::diagnostic::quoted;
 use crate::document::{Fields, Item};
-use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern, ValuePattern};
+use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern};
 use crate::path::PathPattern;
 use crate::rules::{Condition, ConnectionMatcher, Identities, Matchers, RequestMatcher, Sense};
+use crate::text::TextPattern;
 
 /// Reads all matchers of a rule; those that are wrong are reported and left out of the answer.
 pub(super) fn read(rule: Fields<'_>, collector: &mut Collector) -> Matchers {
@@ -139,7 +140,7 @@ fn headers(item: Item<'_>) -> Option<Vec<HeaderMatcher>> {
         if let Some((message, help)) = refusal {
             item.error_at(position, BAD_HEADER, format!("{} {message}", quoted(name))).help(help);
         }
-        let values = values.each(|item| item.parsed(BAD_HEADER_VALUE, ValuePattern::parse));
+        let values = values.each(|item| item.parsed(BAD_HEADER_VALUE, TextPattern::parse));
         if let (None, Some(values)) = (refusal, values) {
             all.push(HeaderMatcher { name: name.to_ascii_lowercase().into(), values });
         }
@@ -156,7 +157,7 @@ fn port(item: Item<'_>) -> Option<u16> {
     item.integer(1..=65535).and_then(|port| u16::try_from(port).ok())
 }
 
-fn method(item: Item<'_>) -> Option<Box<str>> {
+fn method(item: Item<'_>) -> Option<TextPattern> {
     let text = item.string()?;
     let upper = text.to_ascii_uppercase();
     if !text.bytes().all(is_token_byte) || text.contains('*') {
@@ -168,7 +169,7 @@ fn method(item: Item<'_>) -> Option<Box<str>> {
         item.error(BAD_METHOD, "a method is written in upper case").help(format!("write `{upper}`"));
         return None;
     }
-    Some(text.into())
+    Some(TextPattern::Exact(text.into()))
 }
 
 fn host(item: Item<'_>) -> Option<HostPattern> {

@@ -1,5 +1,6 @@
 //! `PolicyTest`: cases that say what a policy must decide.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use spiffe::SpiffeId;
@@ -27,7 +28,7 @@ pub(super) fn read(item: Item<'_>, collector: &mut Collector) {
 }
 
 fn read_case(item: Item<'_>, test: &str, collector: &Collector) -> Option<Case> {
-    let fields = item.fields(&["name", "caller", "workload", "at", "request", "connection", "expect", "rule"])?;
+    let fields = item.fields(&CASE_KEYS)?;
     let name = fields.required("name").and_then(Item::string);
     let caller = fields.required("caller").and_then(identity);
     let workload = fields.required("workload").and_then(identity);
@@ -43,7 +44,8 @@ fn read_case(item: Item<'_>, test: &str, collector: &Collector) -> Option<Case> 
             None
         }
     };
-    let (port, source, asked) = asked?;
+    let labels = fields.optional("labels").map_or(Some(BTreeMap::new()), labels);
+    let (Called { port, source, destination, server_name }, asked) = asked?;
     Some(Case {
         test: test.to_owned(),
         name: name?.to_owned(),
@@ -52,6 +54,9 @@ fn read_case(item: Item<'_>, test: &str, collector: &Collector) -> Option<Case> 
         workload: workload?,
         port,
         source,
+        destination,
+        server_name,
+        labels: labels?,
         at: at.map_or(Some(None), |at| at.map(Some))?,
         asked,
         expect: expect?,
@@ -59,9 +64,31 @@ fn read_case(item: Item<'_>, test: &str, collector: &Collector) -> Option<Case> 
     })
 }
 
-fn read_request(item: Item<'_>) -> Option<(u16, IpAddr, Asked)> {
-    let fields = item.fields(&["port", "source", "method", "host", "path", "headers"])?;
-    let (port, source) = (fields.required("port").and_then(port), source(fields));
+/// What a case says of the connection, be it for a request or opaque.
+struct Called {
+    port: u16,
+    source: IpAddr,
+    destination: IpAddr,
+    server_name: Option<String>,
+}
+
+impl Called {
+    fn read(fields: Fields<'_>) -> Option<Self> {
+        let port = fields.required("port").and_then(port);
+        let (source, destination) = (address(fields, "source"), address(fields, "destination"));
+        let server_name = fields.optional("serverName").map(|name| name.string().map(str::to_owned));
+        Some(Self {
+            port: port?,
+            source: source?,
+            destination: destination?,
+            server_name: server_name.map_or(Some(None), |name| name.map(Some))?,
+        })
+    }
+}
+
+fn read_request(item: Item<'_>) -> Option<(Called, Asked)> {
+    let fields = item.fields(&REQUEST_KEYS)?;
+    let called = Called::read(fields);
     let method = fields.required("method").and_then(Item::string);
     let path = fields.required("path").and_then(Item::string);
     let host = fields.optional("host").map(Item::string);
@@ -72,13 +99,18 @@ fn read_request(item: Item<'_>) -> Option<(u16, IpAddr, Asked)> {
         target: path?.to_owned(),
         headers: headers.unwrap_or(Some(Vec::new()))?,
     };
-    Some((port?, source?, asked))
+    Some((called?, asked))
 }
 
-fn read_connection(item: Item<'_>) -> Option<(u16, IpAddr, Asked)> {
-    let fields = item.fields(&["port", "source"])?;
-    let (port, source) = (fields.required("port").and_then(port), source(fields));
-    Some((port?, source?, Asked::Connection))
+fn read_connection(item: Item<'_>) -> Option<(Called, Asked)> {
+    let fields = item.fields(&CONNECTION_KEYS)?;
+    Some((Called::read(fields)?, Asked::Connection))
+}
+
+/// The labels of a workload, as Kubernetes has them.
+fn labels(item: Item<'_>) -> Option<BTreeMap<String, String>> {
+    let pairs = item.pairs()?.into_iter();
+    pairs.map(|(_, value)| Some((value.name().to_owned(), value.string()?.to_owned()))).collect()
 }
 
 /// Header fields: a value, or a list of values for a repeated field.
@@ -98,13 +130,11 @@ fn headers(item: Item<'_>) -> Option<Vec<(String, String)>> {
 
 fn identity(item: Item<'_>) -> Option<SpiffeId> {
     let text = item.string()?;
-    match IdentityPattern::parse(text) {
-        Ok(IdentityPattern::Exact(id)) => return Some(id),
-        Ok(IdentityPattern::Segments { .. }) => {
-            item.error(BAD_IDENTITY, "a case names one identity, not a pattern").help("write the whole SPIFFE ID");
-        }
-        Err(error) => report_identity(item, &error),
+    let pattern = IdentityPattern::parse(text).map_err(|error| report_identity(item, &error)).ok()?;
+    if let IdentityPattern::Exact(id) = pattern {
+        return Some(id);
     }
+    item.error(BAD_IDENTITY, "a case names one identity, not a pattern").help("write the whole SPIFFE ID");
     None
 }
 
@@ -112,9 +142,9 @@ fn port(item: Item<'_>) -> Option<u16> {
     item.integer(1..=65535).and_then(|port| u16::try_from(port).ok())
 }
 
-/// The caller's address; without one it is 0.0.0.0, which is in no range that a rule would name.
-fn source(fields: Fields<'_>) -> Option<IpAddr> {
-    let Some(item) = fields.optional("source") else { return Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
+/// An address; without one it is 0.0.0.0, which is in no range that a rule would name.
+fn address(fields: Fields<'_>, key: &'static str) -> Option<IpAddr> {
+    let Some(item) = fields.optional(key) else { return Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) };
     let text = item.string()?;
     let parsed = text.parse().ok();
     if parsed.is_none() {
@@ -123,5 +153,9 @@ fn source(fields: Fields<'_>) -> Option<IpAddr> {
     }
     parsed
 }
+
+const CASE_KEYS: [&str; 9] = ["name", "caller", "workload", "labels", "at", "request", "connection", "expect", "rule"];
+const REQUEST_KEYS: [&str; 8] = ["port", "source", "destination", "serverName", "method", "host", "path", "headers"];
+const CONNECTION_KEYS: [&str; 4] = ["port", "source", "destination", "serverName"];
 
 const EXPECTATIONS: [(&str, Effect); 2] = [("allow", Effect::Allow), ("deny", Effect::Deny)];

@@ -9,12 +9,17 @@ use std::fmt;
 use super::escape::{escape, hex_pair, is_path_byte, is_reserved_in_segment, is_unreserved};
 use super::segments::resolve;
 use crate::diagnostic::quoted;
+use crate::text::TextPattern;
 
 /// A pattern that paths in normal form are matched with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PathPattern {
-    segments: Vec<Segment>,
-    rest: Rest,
+pub struct PathPattern(Form);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Form {
+    Segments(Vec<Segment>, Rest),
+    /// Istio's patterns that do not end with a segment.
+    Text(TextPattern),
 }
 
 /// What a segment must be.
@@ -60,11 +65,19 @@ impl PathPattern {
         Self::checked(text, segments, Rest::Nothing)
     }
 
+    pub(super) fn of_text(text: TextPattern) -> Self {
+        Self(Form::Text(text))
+    }
+
     /// Whether a path in normal form matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
+        let (segments, end) = match &self.0 {
+            Form::Segments(segments, rest) => (segments, rest),
+            Form::Text(text) => return text.matches(path),
+        };
         let Some(mut rest) = path.strip_prefix('/').map(|path| path.split('/')) else { return false };
-        for segment in &self.segments {
+        for segment in segments {
             let matched = match (segment, rest.next()) {
                 (Segment::Literal(literal), Some(actual)) => **literal == *actual,
                 (Segment::One, Some(actual)) => !actual.is_empty(),
@@ -74,20 +87,26 @@ impl PathPattern {
                 return false;
             }
         }
-        match self.rest {
+        match end {
             Rest::Nothing => rest.next().is_none(),
             Rest::Everything => rest.next().is_some(),
         }
     }
 
-    /// The segments before a last `**`.
-    pub(crate) fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// The segments before a last `**`, and whether there is one; `None` for a pattern that is not by segment.
+    pub(crate) fn segments(&self) -> Option<(&[Segment], bool)> {
+        match &self.0 {
+            Form::Segments(segments, rest) => Some((segments, *rest == Rest::Everything)),
+            Form::Text(_) => None,
+        }
     }
 
-    /// Whether one segment or more must follow.
-    pub(crate) fn has_rest(&self) -> bool {
-        self.rest == Rest::Everything
+    /// The pattern as a text; `None` for one by segment.
+    pub(crate) fn text(&self) -> Option<&TextPattern> {
+        match &self.0 {
+            Form::Segments(..) => None,
+            Form::Text(text) => Some(text),
+        }
     }
 
     fn checked(text: &str, mut segments: Vec<Segment>, rest: Rest) -> Result<Self, PathPatternError> {
@@ -102,19 +121,23 @@ impl PathPattern {
         if normal != text {
             return Err(PathPatternError::NotNormal { normal: normal.into_owned() });
         }
-        Ok(Self { segments, rest })
+        Ok(Self(Form::Segments(segments, rest)))
     }
 }
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.segments {
+        let (segments, rest) = match &self.0 {
+            Form::Segments(segments, rest) => (segments, rest),
+            Form::Text(text) => return write!(f, "{text}"),
+        };
+        for segment in segments {
             match segment {
                 Segment::Literal(literal) => write!(f, "/{literal}")?,
                 Segment::One => f.write_str("/*")?,
             }
         }
-        match self.rest {
+        match rest {
             Rest::Nothing => Ok(()),
             Rest::Everything => f.write_str("/**"),
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use portcullis_policy::{File, Policy, testing};
+use portcullis_policy::{File, Options, Policy, testing};
 
 #[test]
 fn every_case_of_the_corpus_passes() {
@@ -12,10 +12,10 @@ fn every_case_of_the_corpus_passes() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let bytes = std::fs::read(&path).unwrap();
-        let compiled =
-            Policy::compile(&[File { name: &name, bytes: &bytes }]).unwrap_or_else(|found| panic!("{found}"));
+        let files = [File { name: &name, bytes: &bytes }];
+        let compiled = Policy::compile(&files).unwrap_or_else(|found| panic!("{found}"));
         assert!(compiled.warnings.is_empty(), "{}", compiled.warnings);
-        for outcome in testing::run(&compiled.policy, &compiled.cases, 0) {
+        for outcome in testing::run(&files, &Options::default(), &compiled, 0).unwrap() {
             let case = outcome.case;
             assert!(outcome.passed, "{}: {}: {:?}: {}", case.origin, case.name, outcome.decided, outcome.reason);
             cases += 1;
@@ -40,8 +40,9 @@ spec:
     - {name: wrong rule, caller: spiffe://t/a, workload: spiffe://t/b, request: {port: 1, method: GET, path: /}, expect: allow, rule: x}
     - {name: refused path, caller: spiffe://t/a, workload: spiffe://t/b, request: {port: 1, method: GET, path: /%zz}, expect: allow}
 ";
-    let compiled = Policy::compile(&[File { name: "a.yaml", bytes: text.as_bytes() }]).unwrap();
-    let outcomes = testing::run(&compiled.policy, &compiled.cases, 0);
+    let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
+    let compiled = Policy::compile(&files).unwrap();
+    let outcomes = testing::run(&files, &Options::default(), &compiled, 0).unwrap();
     let reasons: Vec<&str> = outcomes.iter().map(|outcome| outcome.reason.as_str()).collect();
     assert!(outcomes.iter().all(|outcome| !outcome.passed));
     assert_eq!(

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use portcullis_policy::path::{EncodedSlash, Path};
 use portcullis_policy::{
-    Admission, Connection, Decision, Denial, Explanation, File, Policy, Request, RuleRef, Verdict,
+    Admission, Connection, Decision, DefaultAction, Denial, Explanation, File, Options, Policy, Request, RuleRef,
+    Verdict,
 };
 use spiffe::SpiffeId;
 
@@ -33,7 +34,15 @@ impl Facts {
 
     fn connection(&self, port: u16, now: i64) -> Connection<'_> {
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Connection { caller: &self.caller, workload: &self.workload, port, source, now }
+        Connection {
+            caller: &self.caller,
+            workload: &self.workload,
+            port,
+            source,
+            destination: source,
+            server_name: None,
+            now,
+        }
     }
 
     fn ask<T>(&self, method: &str, target: &str, ask: impl Fn(&Request<'_>) -> T) -> T {
@@ -138,6 +147,35 @@ fn a_default_deny_names_its_nearest_miss() {
     assert_eq!(explained.decision, facts.decide(&policy, "POST", "/b"));
     let none = compile(&[]);
     assert_eq!(facts.explain(&none, "GET", "/").reason, "no policy protects `spiffe://t/w`");
+}
+
+#[test]
+fn the_default_can_be_to_allow_where_nothing_is_there_to_allow() {
+    let options = Options { default_action: DefaultAction::Allow, ..Options::default() };
+    let compile = |spec: &str| {
+        let text = format!(
+            "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
+        );
+        let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
+        Policy::compile_with(&files, &options).unwrap_or_else(|found| panic!("{found}")).policy
+    };
+    let facts = Facts::new();
+    let none = Policy::compile_with(&[], &options).unwrap().policy;
+    assert_eq!(facts.decide(&none, "GET", "/").verdict, Verdict::AllowByDefault);
+    assert_eq!(none.admit_opaque(&facts.connection(80, 0)).verdict, Verdict::AllowByDefault);
+    assert_eq!(none.admit(&facts.connection(80, 0)), Admission::PerRequest);
+    assert_eq!(facts.decide(&none, "GET", "/a%2500").verdict, Verdict::Deny(Denial::PathInDoubt));
+    let denying = compile("{deny: [{name: d, to: {paths: [/x]}}]}");
+    assert_eq!(facts.decide(&denying, "GET", "/").verdict, Verdict::AllowByDefault);
+    assert_eq!(facts.decide(&denying, "GET", "/x").verdict, Verdict::Deny(Denial::Rule(rule(&denying, "d"))));
+    assert!(!denying.admit_opaque(&facts.connection(80, 0)).verdict.is_allow());
+    let audited = compile("{mode: audit, allow: [{name: r, to: {paths: [/x]}}]}");
+    let decision = facts.decide(&audited, "GET", "/");
+    assert_eq!(decision.verdict, Verdict::AllowByDefault);
+    assert_eq!(decision.audit, Some(Verdict::Deny(Denial::NoRule)));
+    let allowing = compile("{allow: [{name: r, to: {paths: [/x]}}]}");
+    assert_eq!(facts.decide(&allowing, "GET", "/").verdict, Verdict::Deny(Denial::NoRule));
+    assert!(facts.explain(&none, "GET", "/").reason.contains("default action"));
 }
 
 #[test]

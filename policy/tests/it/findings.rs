@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use portcullis_policy::File;
 use portcullis_policy::findings::{Question, examine};
+use portcullis_policy::{File, Options};
 
 use crate::oracle::{Facts, Matcher, Model, Rule, allowed, allowed_opaque, facts, models};
 use crate::properties::{ask, cases};
@@ -15,7 +15,7 @@ fn reported(models: &[Model]) -> HashSet<(usize, usize)> {
     let documents: Vec<(String, String)> =
         models.iter().enumerate().map(|(index, model)| (format!("{index}.yaml"), model.document())).collect();
     let files: Vec<File<'_>> = documents.iter().map(|(name, text)| File { name, bytes: text.as_bytes() }).collect();
-    let question = Question { now: 0, inventory: None, sidecar: None };
+    let question = Question { now: 0, options: &Options::default(), inventory: None, sidecar: None };
     let found = examine(&files, &question).unwrap_or_else(|found| panic!("{found}"));
     let changes_nothing = found.iter().filter(|one| ["P101", "P102", "P103", "P104"].contains(&one.code));
     let names = changes_nothing.map(|one| {

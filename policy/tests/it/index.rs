@@ -44,7 +44,15 @@ const ASKED: Asked<'_> = Asked {
 fn decide(policy: &Policy, asked: Asked<'_>) -> Option<String> {
     let (caller, workload) = (SpiffeId::new(asked.caller).unwrap(), SpiffeId::new(asked.workload).unwrap());
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let connection = Connection { caller: &caller, workload: &workload, port: asked.port, source, now: asked.now };
+    let connection = Connection {
+        caller: &caller,
+        workload: &workload,
+        port: asked.port,
+        source,
+        destination: source,
+        server_name: None,
+        now: asked.now,
+    };
     let path = Path::normalise(asked.path.as_bytes(), EncodedSlash::Refuse).unwrap();
     let headers: Vec<(String, String)> = Vec::new();
     let request = Request { connection, method: asked.method, host: "", path: &path, headers: &headers };
@@ -54,6 +62,7 @@ fn decide(policy: &Policy, asked: Asked<'_>) -> Option<String> {
         Verdict::Allow(rule) => Some(name(rule)),
         Verdict::Deny(Denial::Rule(rule)) => Some(format!("denied by {}", name(rule))),
         Verdict::Deny(_) => None,
+        Verdict::AllowByDefault => panic!("nothing is allowed by default here"),
     }
 }
 

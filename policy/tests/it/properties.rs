@@ -19,7 +19,15 @@ fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
 pub fn ask<T>(facts: &Facts, ask: impl FnOnce(&Request<'_>, &[&str]) -> T) -> T {
     let (caller, workload) = (SpiffeId::new(facts.caller).unwrap(), SpiffeId::new(facts.workload).unwrap());
     let source = facts.source.parse().unwrap();
-    let connection = Connection { caller: &caller, workload: &workload, port: facts.port, source, now: facts.now };
+    let connection = Connection {
+        caller: &caller,
+        workload: &workload,
+        port: facts.port,
+        source,
+        destination: source,
+        server_name: None,
+        now: facts.now,
+    };
     let path = Path::normalise(facts.target.as_bytes(), EncodedSlash::Refuse).unwrap();
     let headers: Vec<(String, String)> =
         facts.headers.iter().map(|value| ("X-A".to_owned(), (*value).to_owned())).collect();
@@ -37,6 +45,7 @@ fn judgement(policy: &Policy, verdict: Verdict) -> Judgement {
     match verdict {
         Verdict::Allow(rule) => Judgement::Allow(name(rule)),
         Verdict::Deny(_) => Judgement::Deny(verdict.rule().map(name)),
+        Verdict::AllowByDefault => panic!("nothing is allowed by default here"),
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Reads files and prints; `portcullis-policy` knows and judges (`explain.rs`, `testing.rs`, `findings.rs` there).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use portcullis_policy::File;
+use clap::{Args, Subcommand, ValueEnum};
 use portcullis_policy::diagnostic::{Diagnostics, Severity};
+use portcullis_policy::{File, Options};
+use spiffe::TrustDomain;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -57,6 +59,15 @@ struct Common {
     /// Judge as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
+    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
+    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
+    default_action: DefaultAction,
+    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    root_namespace: String,
+    /// The trust domain that `cluster.local` stands for in Istio policies.
+    #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
+    cluster_local: Option<TrustDomain>,
     /// When to use colours; `auto` is on a terminal.
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
@@ -68,13 +79,37 @@ impl Common {
         self.at.unwrap_or_else(unix_seconds)
     }
 
+    /// What the documents are compiled for, with the labels of the workload.
+    fn options(&self, labels: BTreeMap<String, String>) -> Options {
+        Options {
+            labels,
+            default_action: match self.default_action {
+                DefaultAction::Deny => portcullis_policy::DefaultAction::Deny,
+                DefaultAction::Allow => portcullis_policy::DefaultAction::Allow,
+            },
+            root_namespace: self.root_namespace.clone(),
+            cluster_local: self.cluster_local.clone(),
+        }
+    }
+
     fn read(&self) -> Result<Contents, Error> {
         Ok(directory::read(&self.directories)?)
     }
 }
 
+/// What holds where nothing is there to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DefaultAction {
+    Deny,
+    Allow,
+}
+
 fn files(contents: &Contents) -> Vec<File<'_>> {
     contents.files.iter().map(|file| File { name: &file.name, bytes: &file.bytes }).collect()
+}
+
+fn parse_trust_domain(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::new(text).map_err(|error| error.to_string())
 }
 
 fn parse_time(text: &str) -> Result<i64, String> {

@@ -91,7 +91,9 @@ impl Judge {
         let Some(policy) = &self.grounds.policy else { return Some("no_policy") };
         let opened = &entry.opened;
         let source = source_of(opened.address);
-        let connection = policy_store::connection(&peer.id, &self.grounds.own, opened.port, source);
+        let Some(called) = &opened.called else { return Some("policy") };
+        let parties = [&peer.id, &self.grounds.own];
+        let connection = policy_store::connection(parties, source, called.application, called.server_name.as_deref());
         let refused = match opened.carries {
             Carries::Tcp => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
             Carries::Http | Carries::WebSocket => matches!(policy.admit(&connection), Admission::Deny(_)),
@@ -137,6 +139,7 @@ mod tests {
             peer: Some(peer),
             address: "127.0.0.1:1".parse().unwrap(),
             port: 1,
+            called: None,
             expected: Some(Arc::from([id.clone()])),
             generation: Generation { trust: 1, ..Generation::default() },
         };

@@ -25,6 +25,8 @@ pub struct Secured<Stream> {
     pub peer: Arc<Peer>,
     /// What both sides agreed to speak.
     pub protocol: Negotiated,
+    /// The server name that the client asked for, if any; outbound none is sent.
+    pub server_name: Option<Arc<str>>,
     /// What we presented.
     pub own: Arc<Material>,
     /// Under which identity and trust it was made.
@@ -150,8 +152,10 @@ pub async fn accept(
     let accepting = TlsAcceptor::from(terms.config).accept(stream).into_fallible();
     match within(limit, accepting).await? {
         Ok(stream) => {
-            let protocol = negotiated(stream.get_ref().1);
-            Ok(secured(stream, protocol, terms.verdict, terms.own, terms.generation, started)?)
+            let session = stream.get_ref().1;
+            let (protocol, server_name) = (negotiated(session), session.server_name().map(Arc::from));
+            let secured = secured(stream, protocol, terms.verdict, terms.own, terms.generation, started)?;
+            Ok(Secured { server_name, ..secured })
         }
         Err((error, stream)) => {
             Err(Refused { error: HandshakeError::from_io(error, terms.verdict), stream: Some(stream) })
@@ -234,7 +238,9 @@ fn secured<Stream>(
     started: Instant,
 ) -> Result<Secured<Stream>, HandshakeError> {
     match verdict.take() {
-        Some(Ok(peer)) => Ok(Secured { stream, peer, protocol, own, generation, took: started.elapsed() }),
+        Some(Ok(peer)) => {
+            Ok(Secured { stream, peer, protocol, server_name: None, own, generation, took: started.elapsed() })
+        }
         Some(Err(refused)) => Err(HandshakeError::Peer(Box::new(refused))),
         // A handshake that succeeded without asking the verifier must never count as authenticated.
         None => Err(HandshakeError::NoCertificate),

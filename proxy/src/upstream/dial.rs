@@ -122,6 +122,7 @@ impl ToPeer {
             peer: Some(Arc::clone(&secured.peer)),
             address,
             port: address.port(),
+            called: None,
             expected: Some(Arc::clone(&self.expected)),
             generation: Generation { policy: 0, ..secured.generation },
         };

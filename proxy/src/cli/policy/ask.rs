@@ -1,8 +1,8 @@
 //! One question to a policy, asked as the proxy asks it, and the answer in words with places.
 
 use portcullis_policy::path::{EncodedSlash, Path, PathError};
-use portcullis_policy::testing::{Asked, Case};
-use portcullis_policy::{Candidate, Connection, Denial, Effect, Explanation, Mode, Policy, Request, Rule, Verdict};
+use portcullis_policy::testing::Asked;
+use portcullis_policy::{Connection, Explanation, Policy, Request, Rule};
 
 /// What became of a question.
 pub(super) enum Answer {
@@ -25,11 +25,6 @@ pub(super) fn ask(policy: &Policy, connection: Connection<'_>, asked: &Asked) ->
             }
         }
     }
-}
-
-/// The question of a test case, with `now` where it names no time.
-pub(super) fn ask_case(policy: &Policy, case: &Case, now: i64) -> Answer {
-    ask(policy, case.connection(now), &case.asked)
 }
 
 impl Answer {
@@ -61,14 +56,6 @@ impl Answer {
     /// For a default denial the enforced allow rule that failed on the fewest matchers, as the reason names it.
     pub(super) fn nearest_miss<'a>(&self, policy: &'a Policy) -> Option<&'a Rule> {
         let Self::Explained(explanation) = self else { return None };
-        if explanation.decision.verdict != Verdict::Deny(Denial::NoRule) {
-            return None;
-        }
-        let allows = |candidate: &&Candidate| {
-            let rule = policy.rule(candidate.rule);
-            rule.is_some_and(|rule| rule.effect == Effect::Allow && rule.mode == Mode::Enforce)
-        };
-        let nearest = explanation.candidates.iter().filter(allows).min_by_key(|candidate| candidate.misses.len())?;
-        policy.rule(nearest.rule)
+        explanation.nearest.and_then(|rule| policy.rule(rule))
     }
 }

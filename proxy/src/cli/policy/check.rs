@@ -1,5 +1,6 @@
 //! `portcullis policy check`: every mistake, and what the authors of the documents should look at.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -50,11 +51,17 @@ pub(super) fn run(check: &Check, paint: Paint, out: &mut dyn Write) -> Result<()
             Err(found) => return refuse(&found, format, paint, out),
         },
     };
-    let Compiled { warnings, .. } = match Policy::compile(&files) {
+    let options = check.common.options(BTreeMap::new());
+    let Compiled { warnings, .. } = match Policy::compile_with(&files, &options) {
         Ok(compiled) => compiled,
         Err(found) => return refuse(&found, format, paint, out),
     };
-    let question = Question { now: check.common.now(), inventory: inventory.as_ref(), sidecar: sidecar.as_ref() };
+    let question = Question {
+        now: check.common.now(),
+        options: &options,
+        inventory: inventory.as_ref(),
+        sidecar: sidecar.as_ref(),
+    };
     let mut found = match findings::examine(&files, &question) {
         Ok(found) => found,
         Err(found) => return refuse(&found, format, paint, out),

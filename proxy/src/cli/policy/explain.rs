@@ -34,6 +34,12 @@ pub struct Explain {
     /// The caller's address.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     source: IpAddr,
+    /// The address that is called.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    destination: IpAddr,
+    /// The server name of the caller's TLS handshake.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// Method of the request; GET if only other parts of a request are given.
     #[arg(long, value_parser = parse_method)]
     method: Option<String>,
@@ -70,6 +76,8 @@ impl Explain {
             workload: &self.workload,
             port: self.port.unwrap_or(0),
             source: self.source,
+            destination: self.destination,
+            server_name: self.server_name.as_deref(),
             now: self.common.now(),
         }
     }
@@ -79,7 +87,8 @@ pub(super) fn run(explain: &Explain, paint: Paint, out: &mut dyn Write) -> Resul
     let format = explain.common.format;
     let paint = explain.common.color.paint(paint);
     let contents = explain.common.read()?;
-    let compiled = match Policy::compile(&files(&contents)) {
+    let options = explain.common.options(explain.labels.iter().cloned().collect());
+    let compiled = match Policy::compile_with(&files(&contents), &options) {
         Ok(Compiled { policy, .. }) => policy,
         Err(found) => {
             print_mistakes(&found, format, paint, out)?;

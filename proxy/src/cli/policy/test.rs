@@ -1,6 +1,6 @@
 //! `portcullis policy test`: the cases of every `PolicyTest`, and the rules that none of them exercises.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 
 use clap::Args;
@@ -9,7 +9,6 @@ use portcullis_policy::testing::{self, Case, Decided, Outcome};
 use portcullis_policy::{Compiled, Effect, Origin, Policy, RuleRef, Verdict};
 use serde_json::{Value, json};
 
-use super::ask::ask_case;
 use super::format::{self, Format, clean, print_json, print_mistakes};
 use super::{Common, Error, files};
 use crate::cli::paint::{Count, Ink, Paint};
@@ -28,15 +27,17 @@ pub(super) fn run(test: &Test, paint: Paint, out: &mut dyn Write) -> Result<(), 
     let (format, now) = (test.common.format, test.common.now());
     let paint = test.common.color.paint(paint);
     let contents = test.common.read()?;
-    let Compiled { policy, cases, .. } = match Policy::compile(&files(&contents)) {
+    let (files, options) = (files(&contents), test.common.options(BTreeMap::new()));
+    let compiled = match Policy::compile_with(&files, &options) {
         Ok(compiled) => compiled,
         Err(found) => {
             print_mistakes(&found, format, paint, out)?;
             return Err(Error::do_not_load(&found));
         }
     };
-    let outcomes = testing::run(&policy, &cases, now);
-    let report = Report { policy: &policy, outcomes: &outcomes, coverage: Coverage::of(&policy, &outcomes), now };
+    let outcomes = testing::run(&files, &options, &compiled, now).map_err(|found| Error::do_not_load(&found))?;
+    let policy = &compiled.policy;
+    let report = Report { policy, outcomes: &outcomes, coverage: Coverage::of(policy, &outcomes) };
     let short = test.min_coverage.filter(|minimum| report.coverage.percent() < usize::from(*minimum));
     match format {
         Format::Human => out.write_all(report.human(paint).as_bytes())?,
@@ -52,7 +53,6 @@ struct Report<'a> {
     policy: &'a Policy,
     outcomes: &'a [Outcome<'a>],
     coverage: Coverage,
-    now: i64,
 }
 
 /// Which rules decide a case; a rule in audit mode is exercised by a case that it would decide.
@@ -64,10 +64,12 @@ struct Coverage {
 impl Coverage {
     fn of(policy: &Policy, outcomes: &[Outcome<'_>]) -> Self {
         let verdicts = outcomes.iter().flat_map(|outcome| match outcome.decided {
-            Decided::Decision(decision) => [Some(decision.verdict), decision.audit],
-            Decided::Refused(_) => [None, None],
+            Decided::Decision(decision) => {
+                [decision.verdict.rule(), decision.audit.and_then(Verdict::rule), decision.marked]
+            }
+            Decided::Refused(_) => [None; 3],
         });
-        let exercised: HashSet<RuleRef> = verdicts.flatten().filter_map(Verdict::rule).collect();
+        let exercised: HashSet<RuleRef> = verdicts.flatten().collect();
         let all = policy.rules().map(|(rule, _)| rule);
         let missing = all.filter(|rule| !exercised.contains(rule)).collect();
         Self { rules: policy.rules().count(), missing }
@@ -211,7 +213,7 @@ impl Report<'_> {
         if outcome.passed {
             return None;
         }
-        let nearest = ask_case(self.policy, outcome.case, self.now).nearest_miss(self.policy)?;
+        let nearest = outcome.nearest.and_then(|rule| self.policy.rule(rule))?;
         Some(("the nearest miss is", &nearest.origin))
     }
 }
