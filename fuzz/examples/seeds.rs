@@ -151,6 +151,7 @@ fn texts() -> Result<()> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     put("policy", "eligibility", fs::read(root.join("policy/tests/corpus/eligibility.yaml"))?)?;
     put("policy", "matchers", fs::read(root.join("policy/tests/corpus/matchers.yaml"))?)?;
+    put("policy", "services", fs::read(root.join("policy/tests/corpus/services.yaml"))?)?;
     put("config", "api", fs::read(root.join("examples/quickstart/api.yaml"))?)?;
     put("config", "adjudicator", fs::read(root.join("examples/quickstart/adjudicator.yaml"))?)?;
     for (name, text) in [

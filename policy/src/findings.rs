@@ -8,6 +8,7 @@ mod implication;
 mod inventory;
 mod pattern;
 mod redundant;
+mod services;
 mod width;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use crate::native::{self, CODES, Collected};
 use crate::policy::Options;
 use crate::rules::{Effect, Origin, PolicyRules, Rule};
+use crate::service::ServiceName;
 use crate::source::{File, Position, Source};
 
 use implication::Subjects;
@@ -47,6 +49,8 @@ pub struct Sidecar {
     pub opaque: Vec<u16>,
     /// The application's ports that carry HTTP.
     pub http: Vec<u16>,
+    /// The Services that its outbound listeners name.
+    pub services: Vec<ServiceName>,
 }
 
 /// Everything worth looking at in `files`, ordered by place.
@@ -54,7 +58,7 @@ pub struct Sidecar {
 /// # Errors
 /// Every mistake, when the documents cannot be used.
 pub fn examine(files: &[File<'_>], question: &Question<'_>) -> Result<Diagnostics, Diagnostics> {
-    let Collected { policies, sets, cases, found } = native::collect(files, question.options);
+    let Collected { policies, sets, cases, services, found } = native::collect(files, question.options);
     if found.has_errors() {
         return Err(found);
     }
@@ -65,10 +69,12 @@ pub fn examine(files: &[File<'_>], question: &Question<'_>) -> Result<Diagnostic
     for rule in policies.iter().flat_map(|policy| &policy.rules) {
         expiry(&mut notes, &rule.rule, question.now);
     }
+    services::judge(&mut notes, &services);
     if let Some(sidecar) = question.sidecar {
         for policy in policies.iter().filter(|policy| policy.protects(&sidecar.workload, &sets)) {
             ports(&mut notes, policy, sidecar);
         }
+        services::judge_sidecar(&mut notes, &services, sidecar);
     }
     if let Some(inventory) = question.inventory {
         identities::judge(&mut notes, inventory);
@@ -220,6 +226,9 @@ const UNKNOWN_IDENTITY: &str = "P130";
 const INVENTORY_LINE: &str = "P131";
 const UNTESTED: &str = "P140";
 const PORT_NOT_SERVED: &str = "P150";
+const UNFINDABLE: &str = "P160";
+const TAKEN_OUT: &str = "P161";
+const NOT_DEFINED: &str = "P162";
 const INCOMPLETE: &str = "P199";
 
 const DAY: i64 = 86400;

@@ -22,6 +22,7 @@ mod matchers;
 // One intermediate form, and what is lowered to it.
 mod case;
 mod rules;
+mod service;
 
 mod native;
 
@@ -46,5 +47,6 @@ pub use identity::{IdentityPattern, IdentityPatternError, IdentitySegment};
 pub use policy::{Compiled, DefaultAction, Options, Policy, RuleRef};
 pub use request::{Connection, HeaderValues, Request};
 pub use rules::{Effect, Mode, Origin, Rule};
+pub use service::{Protocol, Service, ServiceName, Services};
 pub use source::File;
 pub use text::{Glob, TextPattern};

@@ -7,6 +7,7 @@ mod authorization;
 mod collector;
 mod matching;
 mod policy_test;
+mod service;
 
 use std::error::Error;
 
@@ -16,6 +17,7 @@ use crate::document::{Item, Reader, parse};
 use crate::identity::{IdentityPattern, IdentityPatternError};
 use crate::policy::Options;
 use crate::rules::{IdentitySet, PolicyRules};
+use crate::service::Services;
 use crate::source::{File, Source};
 
 use collector::Collector;
@@ -74,6 +76,18 @@ const OUT_OF_NAMESPACE: &str = "P035";
 const BAD_TICKET: &str = "P036";
 /// A test case that says too much or too little, or whose values are none.
 const BAD_CASE: &str = "P037";
+/// A host or address and a port that two Services have.
+const CLAIMED_TWICE: &str = "P040";
+/// A Service with neither hosts nor addresses.
+const NOWHERE: &str = "P041";
+/// A port given twice.
+const PORT_TWICE: &str = "P042";
+/// A Service for which nobody may answer.
+const NOBODY_ANSWERS: &str = "P043";
+/// A pattern among those who may answer for a Service.
+const PATTERN_ANSWERS: &str = "P044";
+/// An identity that may answer for a Service of another namespace.
+const NOT_OF_NAMESPACE: &str = "P045";
 /// There is no policy at all (a warning).
 pub(crate) const NO_POLICY: &str = "P050";
 /// An identity set that nothing names (a warning).
@@ -84,6 +98,7 @@ pub(crate) struct Collected {
     pub(crate) policies: Vec<PolicyRules>,
     pub(crate) sets: Vec<IdentitySet>,
     pub(crate) cases: Vec<Case>,
+    pub(crate) services: Services,
     pub(crate) found: Diagnostics,
 }
 
@@ -144,11 +159,7 @@ fn document(item: Item<'_>, collector: &mut Collector) {
         "AuthorizationPolicy" => authorization::read(item, collector),
         "IdentitySet" => identity_set(item, collector),
         "PolicyTest" => policy_test::read(item, collector),
-        "Service" => {
-            let message = "`kind: Service` is not supported yet by this version";
-            item.error(NOT_SUPPORTED, message)
-                .help("declare the destination under `outbound` of the proxy's configuration");
-        }
+        "Service" => service::read(item, collector),
         other => {
             let at = item.peek("kind").unwrap_or(item);
             let reported = at.error(UNKNOWN_KIND, format!("the kind {} is not known", quoted(other)));

@@ -13,6 +13,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::index::{Index, IndexBuilder, Numbered};
 use crate::native::{self, Collected};
 use crate::rules::{Effect, Identities, IdentitySet, Lowered, Matchers, PolicyRules, Rule};
+use crate::service::Services;
 use crate::source::File;
 
 /// What a set of files compiles to.
@@ -71,6 +72,7 @@ pub struct Policy {
     pub(crate) sets: Vec<IdentitySet>,
     pub(crate) index: Index,
     pub(crate) default_action: DefaultAction,
+    services: Services,
     /// Policies whose target names identities one by one, by each of these; the others in `everywhere`.
     by_workload: HashMap<SpiffeId, Vec<usize>>,
     everywhere: Vec<usize>,
@@ -111,7 +113,7 @@ impl Policy {
     /// # Errors
     /// Every mistake of every file, ordered by place; also of policies that do not select the workload.
     pub fn compile_with(files: &[File<'_>], options: &Options) -> Result<Compiled, Diagnostics> {
-        let Collected { mut policies, sets, cases, mut found } = native::collect(files, options);
+        let Collected { mut policies, sets, cases, services, mut found } = native::collect(files, options);
         found.sort();
         if found.has_errors() {
             return Err(found);
@@ -121,7 +123,9 @@ impl Policy {
                 DefaultAction::Deny => "there is no AuthorizationPolicy, so every request is denied",
                 DefaultAction::Allow => "there is no AuthorizationPolicy, so every request is allowed by default",
             };
-            let warning = Diagnostic::of_all_files(Severity::Warning, native::NO_POLICY, message);
+            // Where there are Services, the documents may be for sidecars that only call others.
+            let severity = if services.is_empty() { Severity::Warning } else { Severity::Note };
+            let warning = Diagnostic::of_all_files(severity, native::NO_POLICY, message);
             found.push(warning.help("add one that allows who may call"));
         }
         policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -133,6 +137,7 @@ impl Policy {
             index: IndexBuilder::new(&[]).finish(),
             default_action: options.default_action,
             sets,
+            services,
             by_workload: HashMap::new(),
             everywhere: Vec::new(),
         };
@@ -168,6 +173,12 @@ impl Policy {
     #[must_use]
     pub fn next_expiry(&self, now: i64) -> Option<i64> {
         self.rules.iter().filter_map(|rule| rule.expires).filter(|end| *end > now).min()
+    }
+
+    /// The destinations of outbound traffic.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Rules for `workload` that name `port` and match on HTTP: a mistake where the port's protocol is opaque TCP.

@@ -159,11 +159,21 @@ fn policy_in_force(sidecar: &Sidecar) -> Value {
     let Some(loaded) = sidecar.policy.current() else {
         return json!({ "revision": null, "problem": problem.as_deref() });
     };
+    let services = sidecar.services.iter().map(|name| {
+        let service = loaded.policy.services().by_name(name);
+        let identities = service.map(|service| service.identities().iter().take(SHOWN).map(ToString::to_string));
+        json!({
+            "name": name.to_string(),
+            "source": service.map(|service| service.origin().to_string()),
+            "identities": identities.map(Iterator::collect::<Vec<_>>),
+        })
+    });
     json!({
         "revision": loaded.policy.revision(),
         "number": loaded.number,
         "since": at(loaded.since),
         "rules": loaded.policy.rules().count(),
+        "services": services.collect::<Vec<_>>(),
         "warnings": loaded.warnings,
         "problem": problem.as_deref(),
     })

@@ -8,6 +8,7 @@ mod recheck;
 mod shutdown;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -48,6 +49,7 @@ pub struct Running {
     stopper: Stopper,
     control: JoinHandle<()>,
     sidecar: Arc<Sidecar>,
+    need: PolicyNeed,
 }
 
 /// Stops a sidecar. Cheap to clone; the sidecar stops by itself when the last one is gone.
@@ -97,8 +99,7 @@ impl Running {
 
     /// What keeps it from being ready; nothing when it is.
     pub fn obstacles(&self) -> Vec<String> {
-        let need = if self.addresses.inbound.is_empty() { PolicyNeed::NotNeeded } else { PolicyNeed::Needed };
-        readiness::obstacles(&self.sidecar, need, UnixTime::now())
+        readiness::obstacles(&self.sidecar, self.need, UnixTime::now())
     }
 
     /// Stops it, from anywhere.
@@ -152,6 +153,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         limits,
         tls: Tls::new(credentials),
         policy,
+        services: config.services().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         connections: Arc::new(Connections::new(
             limits.connections,
             limits.connections_per_identity,
@@ -163,7 +165,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         tasks: tasks.clone(),
     });
     let workers = Workers::start(config.workers, &tasks).context("a worker thread cannot be started")?;
-    let need = if config.inbound.is_empty() { PolicyNeed::NotNeeded } else { PolicyNeed::Needed };
+    let need = if config.needs_policy() { PolicyNeed::Needed } else { PolicyNeed::NotNeeded };
 
     let handle = control.handle().clone();
     let ended = tasks.clone();
@@ -188,7 +190,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         metrics = %addresses.metrics, health = %addresses.health, workers = config.workers, "portcullis is up"
     );
     let stopper = Stopper { stop: Arc::new(stop), tasks };
-    Ok(Running { addresses, stopper, control, sidecar })
+    Ok(Running { addresses, stopper, control, sidecar, need })
 }
 
 fn run_control(control: Runtime, ending: shutdown::Ending) {
@@ -235,7 +237,7 @@ fn sources(config: &Config) -> Sources {
 fn policy_sources(config: &Config, credentials: &Credentials) -> PolicySources {
     let opaque = config.inbound.iter().filter(|inbound| inbound.protocol == Protocol::Tcp);
     PolicySources {
-        directories: if config.inbound.is_empty() { Vec::new() } else { config.policy.clone() },
+        directories: if config.needs_policy() { config.policy.clone() } else { Vec::new() },
         opaque_ports: opaque.map(|inbound| inbound.forward.port()).collect(),
         credentials: credentials.clone(),
     }

@@ -2,6 +2,7 @@
 //!
 //! The file is read once; changing it takes a restart. What it points at (identity, trust, policy) is watched.
 
+mod answerers;
 mod read;
 mod show;
 mod values;
@@ -13,9 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_certs_watcher::{IdentitySource, TrustSource};
+pub use portcullis_policy::Protocol;
+use portcullis_policy::ServiceName;
 use portcullis_policy::diagnostic::Diagnostics;
 use spiffe::SpiffeId;
 
+pub use self::answerers::{Answerers, NoSuchService, of_service};
 pub use self::show::{stale_crl_word, unknown_status_word};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
@@ -30,7 +34,7 @@ pub struct Config {
     pub trust: Vec<TrustSource>,
     /// The file that names identities and certificates to refuse at once; none by default.
     pub deny_list: Option<PathBuf>,
-    /// Directories with policy documents; empty when there is nothing inbound to decide on.
+    /// Directories with policy documents; empty where nothing asks for one, see [`Config::needs_policy`].
     pub policy: Vec<PathBuf>,
     /// Mesh to application.
     pub inbound: Vec<Inbound>,
@@ -63,21 +67,6 @@ pub struct Identity {
     pub spiffe_id: Option<SpiffeId>,
 }
 
-/// What the application speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-    /// gRPC, that is HTTP/2 with prior knowledge.
-    Grpc,
-    /// gRPC goes on as HTTP/2, the rest as HTTP/1.1.
-    Auto,
-    /// Opaque bytes.
-    Tcp,
-}
-
 /// One listener for the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbound {
@@ -100,8 +89,8 @@ pub struct Outbound {
     pub port: u16,
     /// What the application speaks.
     pub protocol: Protocol,
-    /// Who may answer; never empty.
-    pub identities: Arc<[SpiffeId]>,
+    /// Who may answer.
+    pub answerers: Answerers,
 }
 
 /// How long things may take; zero is off, where it is allowed.
@@ -214,18 +203,15 @@ impl Config {
     pub fn read(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
         read::config(name, bytes, otlp_endpoint)
     }
-}
 
-impl Protocol {
-    /// The word in the configuration.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Http2 => "http2",
-            Self::Grpc => "grpc",
-            Self::Auto => "auto",
-            Self::Tcp => "tcp",
-        }
+    /// Whether there is anything that a policy says: who may call us, or who may answer for a Service.
+    pub fn needs_policy(&self) -> bool {
+        !self.inbound.is_empty() || self.services().next().is_some()
+    }
+
+    /// The Services that outbound listeners name.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.outbound.iter().filter_map(|outbound| outbound.answerers.service())
     }
 }
 

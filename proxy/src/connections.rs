@@ -21,6 +21,7 @@ use self::anchors::Anchors;
 pub use self::anchors::{Census, Tally};
 pub use self::recheck::{Grounds, Judge};
 pub use self::signal::{Level, Signal};
+use crate::config::Answerers;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// Generation numbers that a connection was admitted under.
@@ -30,7 +31,7 @@ pub struct Generation {
     pub identity: u64,
     /// Of the trust bundles.
     pub trust: u64,
-    /// Of the policy; 0 outbound, where no policy is asked.
+    /// Of the policy; 0 outbound, unless the peer answers for a Service.
     pub policy: u64,
 }
 
@@ -49,8 +50,8 @@ pub struct Opened {
     pub port: u16,
     /// What an inbound caller asked for; `None` outbound.
     pub called: Option<Called>,
-    /// The identities that may answer, for a connection to a mesh peer.
-    pub expected: Option<Arc<[SpiffeId]>>,
+    /// Who may answer, for a connection to a mesh peer.
+    pub answerers: Option<Answerers>,
     /// What it was admitted under.
     pub generation: Generation,
 }

@@ -118,7 +118,7 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         address: from,
         port: inbound.forward.port(),
         called: Some(Called { application: inbound.forward, server_name: secured.server_name.clone() }),
-        expected: None,
+        answerers: None,
         generation,
     };
     let registered = match sidecar.connections.enter(opened) {
@@ -348,11 +348,12 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         address: entry.opened.address,
         port: connection.inbound.forward.port(),
         called: entry.opened.called.clone(),
-        expected: None,
+        answerers: None,
         generation: entry.opened.generation,
     };
+    let (doubting, generation) = (Arc::clone(sidecar), opened.generation);
     let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
+    tunnel.open(sent, &sidecar.connections, &sidecar.tasks, move || doubting.doubt_if_outdated(generation))
 }
 
 fn refused(sidecar: &Sidecar, from: SocketAddr, error: &HandshakeError) {

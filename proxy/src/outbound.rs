@@ -61,7 +61,8 @@ impl Outbound {
     pub fn new(sidecar: Arc<Sidecar>, config: &config::Outbound, workers: usize) -> Arc<Self> {
         let peer = ToPeer {
             target: Target(Arc::clone(&config.connect)),
-            expected: Arc::clone(&config.identities),
+            answerers: config.answerers.clone(),
+            policy: Arc::clone(&sidecar.policy),
             tls: sidecar.tls.clone(),
             connect: sidecar.timeouts.connect,
             handshake: sidecar.timeouts.handshake,
@@ -99,7 +100,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         address: from,
         port: outbound.port,
         called: None,
-        expected: None,
+        answerers: None,
         generation: Generation::default(),
     };
     let registered = match sidecar.connections.enter(opened) {
@@ -240,11 +241,12 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         address: connection.registered.entry().opened.address,
         port: connection.outbound.port,
         called: None,
-        expected: Some(Arc::clone(&connection.outbound.peer.expected)),
-        generation: link.generation,
+        answerers: Some(connection.outbound.peer.answerers.clone()),
+        generation: link.entry.as_ref().map_or(link.generation, |entry| entry.opened.generation),
     };
+    let (doubting, generation) = (Arc::clone(sidecar), opened.generation);
     let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.connections, &sidecar.tasks)
+    tunnel.open(sent, &sidecar.connections, &sidecar.tasks, move || doubting.doubt_if_outdated(generation))
 }
 
 /// Behind a Kubernetes ClusterIP the kernel balances connections, not requests: this many spread a caller's requests over

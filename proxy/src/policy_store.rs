@@ -228,7 +228,7 @@ impl Loader {
         let mut loader =
             Self { sources, store: Arc::clone(&store), metrics, taken: None, moving: None, checked_for: None };
         match directory::read(&loader.sources.directories) {
-            // Nothing to decide on: a sidecar without inbound listeners has no policy.
+            // Nothing to decide on: a sidecar that calls listed identities only has no policy.
             Ok(_) if loader.sources.directories.is_empty() => {}
             Ok(contents) => loader.take(contents),
             Err(error) => loader.refuse(&error.into()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use rustls_pki_types::UnixTime;
 
+use crate::config::of_service;
 use crate::drain::Phase;
 use crate::sideband::{Document, Pages};
 use crate::sidecar::Sidecar;
@@ -12,9 +13,9 @@ use crate::sidecar::Sidecar;
 /// Whether a policy is needed before the sidecar is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyNeed {
-    /// There is an inbound listener.
+    /// There is an inbound listener, or an outbound one for a Service.
     Needed,
-    /// There is nothing to decide on.
+    /// There is nothing that a policy says.
     NotNeeded,
 }
 
@@ -27,10 +28,18 @@ pub fn obstacles(sidecar: &Sidecar, policy: PolicyNeed, now: UnixTime) -> Vec<St
     if let Err(not_ready) = sidecar.tls.credentials().snapshot().ready(now) {
         obstacles.push(not_ready.to_string());
     }
-    if policy == PolicyNeed::Needed && sidecar.policy.current().is_none() {
-        let problem = sidecar.policy.problem();
-        let problem = problem.as_ref().map_or("it has not been loaded yet", |problem| problem.as_str());
-        obstacles.push(format!("policy: {problem}"));
+    match sidecar.policy.current() {
+        Some(loaded) => {
+            let undefined =
+                sidecar.services.iter().filter_map(|service| of_service(service, Some(&loaded.policy)).err());
+            obstacles.extend(undefined.map(|undefined| format!("service: {undefined}")));
+        }
+        None if policy == PolicyNeed::Needed => {
+            let problem = sidecar.policy.problem();
+            let problem = problem.as_ref().map_or("it has not been loaded yet", |problem| problem.as_str());
+            obstacles.push(format!("policy: {problem}"));
+        }
+        None => {}
     }
     obstacles
 }

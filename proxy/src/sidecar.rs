@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use portcullis_policy::ServiceName;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{Limits, Timeouts};
@@ -23,6 +24,8 @@ pub struct Sidecar {
     pub tls: Tls,
     /// The policy in force.
     pub policy: Arc<PolicyStore>,
+    /// The Services that outbound listeners name, each once.
+    pub services: Vec<ServiceName>,
     /// What is open.
     pub connections: Arc<Connections>,
     /// A permit for each inbound handshake under way.

@@ -12,6 +12,9 @@ pub mod send;
 use std::io;
 use std::sync::Arc;
 
+use portcullis_policy::ServiceName;
+
+use crate::config::NoSuchService;
 use crate::connections::Full;
 use crate::tls::handshake::HandshakeError;
 
@@ -51,6 +54,20 @@ pub enum UpstreamError {
         #[source]
         source: Arc<HandshakeError>,
     },
+    /// The peer is proven, and is not one that may answer for the Service.
+    #[error("`{target}` may not answer for the Service `{service}`")]
+    NotOfService {
+        /// The configured destination.
+        target: Arc<str>,
+        /// The Service.
+        service: ServiceName,
+        /// Who came, and who was expected.
+        #[source]
+        source: Arc<HandshakeError>,
+    },
+    /// Nobody may answer for the Service.
+    #[error(transparent)]
+    NoSuchService(#[from] NoSuchService),
     /// The sidecar has as many connections as it may.
     #[error("no connection to `{target}` may be opened")]
     Full {
@@ -96,7 +113,8 @@ impl UpstreamError {
             Self::Resolve { .. } => "upstream_unresolved",
             Self::Connect { .. } => "upstream_unreachable",
             Self::ConnectTimeout { .. } => "upstream_connect_timeout",
-            Self::Handshake { source, .. } => source.upstream_label(),
+            Self::Handshake { source, .. } | Self::NotOfService { source, .. } => source.upstream_label(),
+            Self::NoSuchService(_) => NoSuchService::LABEL,
             Self::Full { source, .. } => source.label(),
             Self::Exchange { .. } => "upstream_broke_off",
             Self::Closed { .. } => "upstream_closed",
@@ -114,6 +132,8 @@ impl UpstreamError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Handshake { .. }
+            | Self::NotOfService { .. }
+            | Self::NoSuchService(_)
             | Self::Full { .. }
             | Self::Closed { .. }
             | Self::Protocol { .. } => http::StatusCode::SERVICE_UNAVAILABLE,

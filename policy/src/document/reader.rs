@@ -112,6 +112,12 @@ impl<'a> Item<'a> {
         matches!(self.node.content, Content::Sequence(_))
     }
 
+    /// Whether it is a mapping, for values that have a short form.
+    #[must_use]
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.node.content, Content::Mapping(_))
+    }
+
     /// Reports an error at this place.
     pub fn error(&self, code: &'static str, message: impl Into<String>) -> Reported<'a> {
         self.reader.error(code, self.node.position, message)

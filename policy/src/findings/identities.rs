@@ -37,7 +37,7 @@ fn named_by(document: Item<'_>) -> Vec<(Position, &str)> {
     let Some(spec) = document.peek("spec") else { return Vec::new() };
     let mut lists = Vec::new();
     match document.peek("kind").and_then(Item::text) {
-        Some("IdentitySet") => lists.extend(spec.peek("identities")),
+        Some("IdentitySet" | "Service") => lists.extend(spec.peek("identities")),
         Some("AuthorizationPolicy") => {
             lists.extend(spec.peek("target").and_then(|target| target.peek("identities")));
             let rules = ["allow", "deny"].into_iter().filter_map(|key| spec.peek(key)).filter_map(Item::list).flatten();

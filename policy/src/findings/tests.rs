@@ -189,6 +189,7 @@ fn policies_without_a_test_and_rules_for_other_ports() {
         workload: SpiffeId::new(workload).unwrap(),
         opaque: opaque.to_vec(),
         http: http.to_vec(),
+        services: Vec::new(),
     };
     let a = "spiffe://t/ns/x/sa/a";
     for (text, sidecar, expected) in [
@@ -203,4 +204,60 @@ fn policies_without_a_test_and_rules_for_other_ports() {
         let found = examined(&text, None, sidecar.as_ref());
         assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), expected, "{sidecar:?}");
     }
+}
+
+#[test]
+fn services() {
+    let service = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: policy.portcullis.dev/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{identities: [spiffe://t/ns/x/sa/a], {spec}}}\n---\n"
+        )
+    };
+    let found = |text: &str, inventory: Option<&str>, sidecar: Option<&Sidecar>| -> Vec<String> {
+        let found = examined(text, inventory, sidecar);
+        found.iter().map(|one| format!("{} {} {}", one.code, one.line, one.message)).collect()
+    };
+    let http = "ports: [{port: 80, protocol: http}]";
+    let around = service("around", &format!("hosts: ['*.x'], addresses: [10.0.0.0/8], {http}"));
+    let within = |port: u16| {
+        service(
+            "within",
+            &format!("hosts: [b.x, a.x.y], addresses: [10.1.0.0/16], ports: [{{port: {port}, protocol: http}}]"),
+        )
+    };
+    assert_eq!(
+        found(&(around.clone() + &within(80)), None, None),
+        [
+            "P161 8 Service `within` takes `10.1.0.0/16` on port 80 out of Service `around` (a.yaml:3)",
+            "P161 8 Service `within` takes `b.x` on port 80 out of Service `around` (a.yaml:3)",
+        ]
+    );
+    assert_eq!(found(&(around.clone() + &within(81)), None, None), [""; 0]);
+    let own = service("own", &format!("hosts: [a.x, '*.x'], addresses: [10.0.0.0/8, 10.0.0.1], {http}"));
+    assert_eq!(found(&own, None, None), [""; 0]);
+
+    let opaque = "ports: [{port: 80, protocol: http}, {port: 5432, protocol: tcp}]";
+    assert_eq!(
+        found(&service("db", &format!("hosts: [db.x], {opaque}")), None, None),
+        ["P160 3 Service `db` has opaque TCP on port 5432 and no addresses"]
+    );
+    assert_eq!(found(&service("db", &format!("hosts: [db.x], addresses: [10.0.0.1], {opaque}")), None, None), [""; 0]);
+
+    assert_eq!(found(&around, Some("spiffe://t/ns/x/sa/a"), None), [""; 0]);
+    assert_eq!(
+        found(&around, Some("spiffe://t/ns/x/sa/b"), None),
+        ["P130 4 no known workload has the identity `spiffe://t/ns/x/sa/a`"]
+    );
+
+    let named = |name: &str| Sidecar {
+        workload: SpiffeId::new("spiffe://t/ns/x/sa/a").unwrap(),
+        opaque: Vec::new(),
+        http: Vec::new(),
+        services: vec![ServiceName { namespace: None, name: name.into() }],
+    };
+    assert_eq!(found(&around, None, Some(&named("around"))), [""; 0]);
+    assert_eq!(
+        found(&around, None, Some(&named("arround"))),
+        ["P162 0 no document defines the Service `arround`, which the sidecar's configuration names"]
+    );
 }

@@ -25,7 +25,7 @@ pub(super) fn read(item: Item<'_>, collector: &mut Collector) {
     let in_namespace = metadata.and_then(|metadata| metadata.optional("namespace"));
     let namespace: Option<Arc<str>> = in_namespace.and_then(namespace).map(Arc::from);
     if let (Some(named), Some(policy_name)) = (named, &policy_name) {
-        collector.name_policy(namespace.as_ref(), policy_name, named.position());
+        collector.take_name("policy", namespace.as_deref(), policy_name, named.position());
     }
     let Some(spec) = fields.required("spec").and_then(|spec| spec.fields(&["mode", "target", "allow", "deny"])) else {
         return;
@@ -140,7 +140,7 @@ fn ticket<'a>(item: Item<'a>) -> Option<&'a str> {
 }
 
 /// A Kubernetes namespace: a DNS label.
-fn namespace<'a>(item: Item<'a>) -> Option<&'a str> {
+pub(super) fn namespace<'a>(item: Item<'a>) -> Option<&'a str> {
     let text = name(item)?;
     if text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Some(text);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::service::{self, Declared};
 use super::{Collected, DUPLICATE_NAME, UNKNOWN_SET, UNUSED_SET};
 use crate::case::Case;
 use crate::diagnostic::{Diagnostics, Severity, nearest, quoted};
@@ -18,24 +19,29 @@ use crate::source::{Position, Source};
 pub(super) struct Collector {
     pub(super) policies: Vec<PolicyRules>,
     pub(super) cases: Vec<Case>,
+    pub(super) services: Vec<Declared>,
     file: usize,
     file_name: Option<Arc<str>>,
     files: usize,
     sets: Vec<Set>,
     set_numbers: HashMap<String, usize>,
-    policy_names: HashMap<(Option<Arc<str>>, Arc<str>), Place>,
+    names: HashMap<Name, Place>,
     duplicates: Vec<Duplicate>,
 }
 
+/// The kind of a document, its namespace and its name.
+type Name = (&'static str, Option<Box<str>>, Box<str>);
+
 /// A place in one of the files.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
     file: usize,
     position: Position,
 }
 
-struct Set {
-    set: IdentitySet,
+/// An identity set, defined or only mentioned.
+pub(super) struct Set {
+    pub(super) set: IdentitySet,
     defined: Option<Place>,
     mentioned: Vec<Place>,
 }
@@ -44,6 +50,31 @@ struct Duplicate {
     what: String,
     first: Place,
     second: Place,
+}
+
+/// What is found once all files have been read.
+pub(super) struct Findings<'a, 's> {
+    sources: &'a [Source<'s>],
+    found: Diagnostics,
+}
+
+impl Findings<'_, '_> {
+    /// Reports an error at a place in any of the files.
+    pub(super) fn error(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
+        self.report(Severity::Error, code, place, message, help.into());
+    }
+
+    /// `file:line` of a place.
+    pub(super) fn at(&self, place: Place) -> String {
+        let file = self.sources.get(place.file).map(Source::name).unwrap_or_default();
+        format!("{file}:{}", place.position.line)
+    }
+
+    fn report(&mut self, severity: Severity, code: &'static str, place: Place, message: String, help: String) {
+        if let Some(source) = self.sources.get(place.file) {
+            self.found.push(source.diagnostic(severity, code, place.position, message).help(help));
+        }
+    }
 }
 
 impl Collector {
@@ -60,9 +91,14 @@ impl Collector {
         Origin { file, line: position.line, column: position.column }
     }
 
+    /// A place in the current file, for what may turn out to be wrong with it later.
+    pub(super) fn place(&self, position: Position) -> Place {
+        Place { file: self.file, position }
+    }
+
     /// Defines an identity set.
     pub(super) fn define_set(&mut self, name: &str, members: Vec<IdentityPattern>, position: Position) {
-        let place = Place { file: self.file, position };
+        let place = self.place(position);
         let number = self.number(name);
         let Some(set) = self.sets.get_mut(number) else { return };
         if let Some(first) = set.defined {
@@ -76,7 +112,7 @@ impl Collector {
 
     /// Refers to an identity set, which may be defined later.
     pub(super) fn refer_to_set(&mut self, name: &str, position: Position) -> SetRef {
-        let place = Place { file: self.file, position };
+        let place = self.place(position);
         let number = self.number(name);
         if let Some(set) = self.sets.get_mut(number) {
             set.mentioned.push(place);
@@ -84,53 +120,32 @@ impl Collector {
         SetRef(number)
     }
 
-    /// Takes the name of a policy.
-    pub(super) fn name_policy(&mut self, namespace: Option<&Arc<str>>, name: &Arc<str>, position: Position) {
-        let second = Place { file: self.file, position };
-        let first = *self.policy_names.entry((namespace.cloned(), name.clone())).or_insert(second);
-        if first.file != second.file || first.position != second.position {
+    /// Takes the name of a document of some kind.
+    pub(super) fn take_name(&mut self, kind: &'static str, namespace: Option<&str>, name: &str, position: Position) {
+        let second = self.place(position);
+        let first = *self.names.entry((kind, namespace.map(Into::into), name.into())).or_insert(second);
+        if first != second {
             let what = match namespace {
-                Some(namespace) => format!("policy {} of namespace {}", quoted(name), quoted(namespace)),
-                None => format!("policy {} without namespace", quoted(name)),
+                Some(namespace) => format!("{kind} {} of namespace {}", quoted(name), quoted(namespace)),
+                None => format!("{kind} {} without namespace", quoted(name)),
             };
             self.duplicates.push(Duplicate { what, first, second });
         }
     }
 
     /// Ends the collection; references are judged only if the files are `complete`.
-    pub(super) fn finish(self, sources: &[Source<'_>], complete: bool, mut found: Diagnostics) -> Collected {
-        let mut report = |severity, code, place: Place, message: String, help: String| {
-            if let Some(source) = sources.get(place.file) {
-                found.push(source.diagnostic(severity, code, place.position, message).help(help));
-            }
-        };
+    pub(super) fn finish(self, sources: &[Source<'_>], complete: bool, found: Diagnostics) -> Collected {
+        let mut findings = Findings { sources, found };
         for Duplicate { what, first, second } in self.duplicates {
-            let file = sources.get(first.file).map(Source::name).unwrap_or_default();
-            let help = format!("rename one of the two; the other is at {file}:{}", first.position.line);
-            report(Severity::Error, DUPLICATE_NAME, second, format!("there is another {what}"), help);
+            let help = format!("rename one of the two; the other is at {}", findings.at(first));
+            findings.error(DUPLICATE_NAME, second, format!("there is another {what}"), help);
         }
-        for set in self.sets.iter().filter(|_| complete) {
-            match set.defined {
-                None => {
-                    let known = self.sets.iter().filter(|other| other.defined.is_some());
-                    let help = match nearest(&set.set.name, known.map(|other| other.set.name.as_str())) {
-                        Some(name) => format!("did you mean `{name}`?"),
-                        None => "define it with `kind: IdentitySet`".to_owned(),
-                    };
-                    for place in &set.mentioned {
-                        let message = format!("no document defines the identity set {}", quoted(&set.set.name));
-                        report(Severity::Error, UNKNOWN_SET, *place, message, help.clone());
-                    }
-                }
-                Some(place) if set.mentioned.is_empty() => {
-                    let message = format!("nothing names the identity set {}", quoted(&set.set.name));
-                    report(Severity::Warning, UNUSED_SET, place, message, "remove it, or name it in a rule".to_owned());
-                }
-                Some(_) => {}
-            }
+        if complete {
+            judge_sets(&self.sets, &mut findings);
         }
+        let services = service::finish(self.services, &self.sets, &mut findings);
         let sets = self.sets.into_iter().map(|set| set.set).collect();
-        Collected { policies: self.policies, sets, cases: self.cases, found }
+        Collected { policies: self.policies, sets, cases: self.cases, services, found: findings.found }
     }
 
     fn number(&mut self, name: &str) -> usize {
@@ -142,5 +157,30 @@ impl Collector {
         self.sets.push(Set { set, defined: None, mentioned: Vec::new() });
         self.set_numbers.insert(name.to_owned(), number);
         number
+    }
+}
+
+/// Reports sets that nobody defines, and those that nobody names.
+fn judge_sets(sets: &[Set], findings: &mut Findings<'_, '_>) {
+    for set in sets {
+        match set.defined {
+            None => {
+                let known = sets.iter().filter(|other| other.defined.is_some());
+                let help = match nearest(&set.set.name, known.map(|other| other.set.name.as_str())) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => "define it with `kind: IdentitySet`".to_owned(),
+                };
+                for place in &set.mentioned {
+                    let message = format!("no document defines the identity set {}", quoted(&set.set.name));
+                    findings.error(UNKNOWN_SET, *place, message, help.clone());
+                }
+            }
+            Some(place) if set.mentioned.is_empty() => {
+                let message = format!("nothing names the identity set {}", quoted(&set.set.name));
+                let help = "remove it, or name it in a rule".to_owned();
+                findings.report(Severity::Warning, UNUSED_SET, place, message, help);
+            }
+            Some(_) => {}
+        }
     }
 }

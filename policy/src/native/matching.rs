@@ -172,7 +172,7 @@ fn method(item: Item<'_>) -> Option<TextPattern> {
     Some(TextPattern::Exact(text.into()))
 }
 
-fn host(item: Item<'_>) -> Option<HostPattern> {
+pub(super) fn host(item: Item<'_>) -> Option<HostPattern> {
     let text = item.string()?;
     HostPattern::parse(text).map_err(|error| item.error(BAD_HOST, error.to_string()).help(error.help())).ok()
 }
@@ -183,7 +183,7 @@ fn path(item: Item<'_>) -> Option<PathPattern> {
 }
 
 /// An address range, or one address.
-fn network(item: Item<'_>) -> Option<IpNet> {
+pub(super) fn network(item: Item<'_>) -> Option<IpNet> {
     let text = item.string()?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {
@@ -201,7 +201,7 @@ fn network(item: Item<'_>) -> Option<IpNet> {
         IpNet::V6(network) => network.addr().to_ipv4_mapped().filter(|_| network.prefix_len() >= 96),
     };
     if let Some(address) = mapped {
-        let reported = item.error(BAD_NETWORK, "an IPv4 address in IPv6 form matches no caller");
+        let reported = item.error(BAD_NETWORK, "an IPv4 address in IPv6 form matches nothing");
         reported.help(format!("write `{address}/{}`", network.prefix_len().saturating_sub(96)));
         return None;
     }

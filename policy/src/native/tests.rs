@@ -62,12 +62,6 @@ fn kinds() {
         ["2:7 P020 the kind `Pod` is not known | the kinds are AuthorizationPolicy, IdentitySet, PolicyTest, Service"]
     );
     assert_eq!(
-        document(own, "Service"),
-        [
-            "1:1 P021 `kind: Service` is not supported yet by this version | declare the destination under `outbound` of the proxy's configuration"
-        ]
-    );
-    assert_eq!(
         document("security.istio.io/v1", "AuthorizationPolicy"),
         [
             "1:1 P021 Istio's `AuthorizationPolicy` is not supported yet by this version | write it as an AuthorizationPolicy of policy.portcullis.dev/v1"
@@ -124,7 +118,7 @@ fn matchers() {
         ),
         (
             "from: {sources: ['::ffff:10.0.0.0/104']}",
-            "7:24 P025 an IPv4 address in IPv6 form matches no caller | write `10.0.0.0/8`",
+            "7:24 P025 an IPv4 address in IPv6 form matches nothing | write `10.0.0.0/8`",
         ),
         (
             "to: {hosts: [a.example:80]}",
@@ -268,4 +262,165 @@ fn all_mistakes_of_all_files_come_at_once() {
     let policy = "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {nmae: p}\nspec:\n  allow:\n    - {name: r, to: {ports: [no], methods: [get], paths: [a]}}\n  denny: []\n";
     let found = lines(&[("a.yaml", policy), ("b.yaml", "a: [b"), ("c.yaml", policy)]);
     assert_eq!(found.iter().filter(|line| line.contains(" P")).count(), 13, "{found:#?}");
+}
+
+/// A Service with `spec`, which starts in line 4, column 8.
+fn service(metadata: &str, spec: &str) -> String {
+    format!("apiVersion: policy.portcullis.dev/v1\nkind: Service\nmetadata: {{{metadata}}}\nspec: {{ {spec} }}\n---\n")
+}
+
+#[test]
+fn services() {
+    let rows: &[(&str, &str)] = &[
+        (
+            "ports: [{port: 80, protocol: http}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:7 P041 the Service has neither `hosts` nor `addresses` | say where it is: `hosts` for HTTP, `addresses` for opaque TCP",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http}]",
+            "4:7 P043 the Service has neither `identities` nor `identitySets` | name the identities that may answer for it: nothing is sent to any other",
+        ),
+        ("hosts: [a], identities: [spiffe://t/ns/x/sa/a]", "4:7 P010 `spec` lacks the key `ports` | add `ports: …`"),
+        (
+            "hosts: ['10.0.0.1'], ports: [{port: 80, protocol: http}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:17 P026 `10.0.0.1` is an address, not a host | write `10.0.0.1` under `addresses`: a request for it is looked up there",
+        ),
+        (
+            "hosts: ['[::1]'], ports: [{port: 80, protocol: http}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:17 P026 `[::1]` is an address, not a host | write `::1` under `addresses`: a request for it is looked up there",
+        ),
+        (
+            "hosts: ['a:80'], ports: [{port: 80, protocol: http}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:17 P026 a host is matched without port and trailing dot | write `a`, and the port under `ports`",
+        ),
+        (
+            "addresses: [10.0.0.1/8], ports: [{port: 80, protocol: tcp}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:21 P025 the address has bits beyond the prefix length | write `10.0.0.0/8`, or `10.0.0.1` for this address alone",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http}, {port: 80, protocol: tcp}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:64 P042 the Service has the port 80 already | remove one of the two; the other is at line 4",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: https}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:50 P014 `protocol` cannot be `https` | did you mean `http`?",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http, targetPort: 81}], identities: [spiffe://t/ns/x/sa/a]",
+            "4:56 P009 unknown key `targetPort` in `ports` | the keys are port, protocol",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http}], identities: ['spiffe://t/ns/x/sa/*']",
+            "4:71 P044 a pattern cannot answer for a Service | name each identity: whoever matches a pattern could impersonate the Service",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http}], identities: [spiffe://t/ns/y/sa/a]",
+            "4:71 P045 this identity is outside the Service's namespace `x` | only identities with /ns/x/ answer for it; leave `namespace` out for others",
+        ),
+        (
+            "hosts: [a], ports: [{port: 80, protocol: http}], identitySets: [nobody]",
+            "4:73 P032 no document defines the identity set `nobody` | define it with `kind: IdentitySet`",
+        ),
+    ];
+    let actual: Vec<Vec<String>> =
+        rows.iter().map(|(spec, _)| lines(&[("a.yaml", &service("name: s, namespace: x", spec))])).collect();
+    let expected: Vec<Vec<String>> = rows.iter().map(|(_, expected)| vec![(*expected).to_owned()]).collect();
+    assert_eq!(actual, expected);
+
+    let many: Vec<String> = (1..=33).map(|port| format!("{{port: {port}, protocol: http}}")).collect();
+    let many = format!("hosts: [a], ports: [{}], identities: [spiffe://t/ns/x/sa/a]", many.join(", "));
+    assert_eq!(
+        lines(&[("a.yaml", &service("name: s", &many))]),
+        ["4:28 P014 the Service has 33 ports, more than the 32 that one may have | split it into several Services"]
+    );
+    let long = format!(
+        "hosts: [{}], ports: [{{port: 80, protocol: http}}], identities: [spiffe://t/a]",
+        "a.".repeat(127) + "b"
+    );
+    assert_eq!(
+        lines(&[("a.yaml", &service("name: s", &long))]),
+        ["4:17 P026 the host has 255 characters, and no name in DNS has more than 253 | shorten it"]
+    );
+}
+
+#[test]
+fn services_across_files() {
+    let good = |metadata: &str, places: &str| {
+        service(
+            metadata,
+            &format!("{places}, ports: [{{port: 80, protocol: http}}], identities: [spiffe://t/ns/x/sa/a]"),
+        )
+    };
+    let note =
+        "0:0 P050 there is no AuthorizationPolicy, so every request is denied | add one that allows who may call";
+    let no_more: &[&str] = &[note];
+    let rows: &[(&str, &str, &str, &str, &[&str])] = &[
+        ("name: a", "hosts: [a.x]", "name: a, namespace: x", "hosts: [b.x]", no_more),
+        ("name: a", "hosts: [a.x]", "name: b", "hosts: ['*.x']", no_more),
+        ("name: a", "addresses: [10.0.0.0/8]", "name: b", "addresses: [10.0.0.0/9]", no_more),
+        (
+            "name: a",
+            "hosts: [a.x]",
+            "name: a",
+            "hosts: [a.x]",
+            &[
+                "3:18 P023 there is another Service `a` without namespace | rename one of the two; the other is at a.yaml:3",
+            ],
+        ),
+        (
+            "name: a",
+            "hosts: [b.x, a.x]",
+            "name: b, namespace: x",
+            "hosts: [A.x]",
+            &[
+                "4:17 P040 the Service `a` has `a.x` on port 80, too | a host or address and a port belong to one Service: remove one of the two; the other is at a.yaml:4",
+            ],
+        ),
+        (
+            "name: a, namespace: x",
+            "hosts: ['*.x']",
+            "name: b",
+            "hosts: ['*.x']",
+            &[
+                "4:17 P040 the Service `x/a` has `*.x` on port 80, too | a host or address and a port belong to one Service: remove one of the two; the other is at a.yaml:4",
+            ],
+        ),
+        (
+            "name: a",
+            "addresses: [10.0.0.1]",
+            "name: b",
+            "addresses: [10.0.0.1/32]",
+            &[
+                "4:21 P040 the Service `a` has `10.0.0.1/32` on port 80, too | a host or address and a port belong to one Service: remove one of the two; the other is at a.yaml:4",
+            ],
+        ),
+    ];
+    for (one, places, other, others, expected) in rows {
+        let (one, other) = (good(one, places), good(other, others));
+        // Whichever file comes first.
+        for files in [[("a.yaml", one.as_str()), ("b.yaml", &other)], [("b.yaml", &other), ("a.yaml", &one)]] {
+            assert_eq!(lines(&files), *expected, "{places} and {others}");
+        }
+    }
+
+    let of_set = |members: &str| {
+        let set = format!(
+            "apiVersion: policy.portcullis.dev/v1\nkind: IdentitySet\nmetadata: {{name: set}}\nspec: {{identities: [{members}]}}\n"
+        );
+        let spec = "hosts: [a], ports: [{port: 80, protocol: http}], identitySets: [set]";
+        lines(&[("a.yaml", &service("name: a, namespace: x", spec)), ("b.yaml", &set)])
+    };
+    assert_eq!(of_set("spiffe://t/ns/x/sa/a"), [note], "and the set counts as named");
+    assert_eq!(
+        of_set("spiffe://t/ns/x/sa/a, 'spiffe://t/ns/x/sa/*'"),
+        [
+            "4:73 P044 the identity set `set` holds the pattern `spiffe://t/ns/x/sa/*`, which cannot answer for a Service | name each identity: whoever matches a pattern could impersonate the Service"
+        ]
+    );
+    assert_eq!(
+        of_set("spiffe://t/ns/y/sa/a"),
+        [
+            "4:73 P045 the identity set `set` holds `spiffe://t/ns/y/sa/a`, outside the Service's namespace `x` | only identities with /ns/x/ answer for it; leave `namespace` out for others"
+        ]
+    );
 }

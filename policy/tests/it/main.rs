@@ -14,3 +14,4 @@ mod findings;
 mod index;
 mod oracle;
 mod properties;
+mod services;

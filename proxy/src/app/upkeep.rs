@@ -18,6 +18,7 @@ use crate::workers::Workers;
 /// Runs until the process ends.
 pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
     let mut credentials = sidecar.tls.credentials().changed();
+    let mut policy = sidecar.policy.changed();
     let metrics = &sidecar.telemetry.metrics;
     let mut told: Option<Vec<String>> = None;
     loop {
@@ -34,8 +35,9 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
             told = Some(obstacles);
         }
         tokio::select! {
-            // Nothing is lost by dropping either.
+            // Nothing is lost by dropping any of them.
             _ = credentials.changed() => {}
+            Ok(()) = policy.changed() => {}
             () = tokio::time::sleep(INTERVAL) => {}
             () = sidecar.tasks.reached(Phase::Ended) => return,
         }

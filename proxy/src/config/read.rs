@@ -9,13 +9,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_policy::diagnostic::{Codes, Diagnostics};
+use portcullis_policy::ServiceName;
+use portcullis_policy::diagnostic::{Codes, Diagnostics, quoted};
 use portcullis_policy::document::{Fields, Item, Reader, parse};
 use portcullis_policy::source::{File, Position, Source};
 use spiffe::SpiffeId;
 
 use super::values;
-use super::{Checked, Config, Inbound, Limits, Logs, Outbound, Protocol, Timeouts};
+use super::{Answerers, Checked, Config, Inbound, Limits, Logs, Outbound, Protocol, Timeouts};
 
 pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
     let source = match Source::read(File { name, bytes }, &CODES) {
@@ -75,6 +76,13 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
     {
         let reported = at.error(ADMIN_ELSEWHERE, "`admin` listens beyond loopback");
         reported.help("it shows identities and connections, and anybody who can connect may read it: use 127.0.0.1");
+    }
+    if policy.is_none()
+        && let Some(service) = outbound.iter().flatten().find_map(|outbound| outbound.answerers.service())
+    {
+        let reported = item
+            .error(CODES.missing_key, format!("`outbound` names the Service `{service}`, and there is no `policy`"));
+        reported.help("add `policy: {directory: …}`: its documents say who may answer for a Service");
     }
     if policy.is_none() && fields.optional("inbound").is_some() {
         let reported = item.error(CODES.missing_key, "the configuration has `inbound` but no `policy`");
@@ -145,7 +153,7 @@ fn inbound(item: Item<'_>) -> Option<Inbound> {
 }
 
 fn outbound(item: Item<'_>) -> Option<Outbound> {
-    let fields = item.fields(&["listen", "connect", "protocol", "identities"])?;
+    let fields = item.fields(&["listen", "connect", "protocol", "identities", "service"])?;
     let listen = fields.required("listen").and_then(|item| {
         let listen = address(item)?;
         if !listen.ip().is_loopback() {
@@ -159,9 +167,48 @@ fn outbound(item: Item<'_>) -> Option<Outbound> {
         Some((Arc::from(item.string()?), port))
     });
     let protocol = fields.required("protocol").and_then(protocol);
-    let identities = fields.required("identities").and_then(|item| item.each(spiffe_id));
+    let answerers = answerers(&fields);
     let (connect, port) = connect?;
-    Some(Outbound { listen: listen?, connect, port, protocol: protocol?, identities: identities?.into() })
+    Some(Outbound { listen: listen?, connect, port, protocol: protocol?, answerers: answerers? })
+}
+
+fn answerers(fields: &Fields<'_>) -> Option<Answerers> {
+    match (fields.optional("identities"), fields.optional("service")) {
+        (Some(identities), None) => Some(Answerers::Listed(identities.each(spiffe_id)?.into())),
+        (None, Some(service)) => service_name(service).map(Answerers::Service),
+        (Some(_), Some(service)) => {
+            let reported = service.error(TWICE, "`outbound` has both `identities` and `service`");
+            reported.help("keep one of them: the identities of a Service stand in the policy");
+            None
+        }
+        (None, None) => {
+            let reported = fields.item().error(CODES.missing_key, "`outbound` has neither `identities` nor `service`");
+            reported.help("add `identities: […]` with who may answer, or `service: NAME` to have the policy say it");
+            None
+        }
+    }
+}
+
+/// `NAME`, or `{name: NAME, namespace: NAMESPACE}`.
+fn service_name(item: Item<'_>) -> Option<ServiceName> {
+    if !item.is_mapping() {
+        return Some(ServiceName { namespace: None, name: word(item)? });
+    }
+    let fields = item.fields(&["name", "namespace"])?;
+    let name = fields.required("name").and_then(word);
+    let namespace = fields.optional("namespace").map_or(Some(None), |item| word(item).map(Some));
+    Some(ServiceName { namespace: namespace?, name: name? })
+}
+
+/// A part of a Service's name. What else a name must be is said where the Service is defined.
+fn word(item: Item<'_>) -> Option<Arc<str>> {
+    let text = item.string()?;
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return Some(text.into());
+    }
+    let reported = item.error(CODES.bad_value, format!("{} cannot be the name of a Service", quoted(text)));
+    reported.help("write `service: NAME`, or `service: {name: NAME, namespace: NAMESPACE}`");
+    None
 }
 
 fn listener(fields: &Fields<'_>, key: &'static str, default: SocketAddr) -> Option<SocketAddr> {
@@ -200,8 +247,7 @@ fn check_addresses(listening: &Listening, inbound: &[Inbound], root: Item<'_>) {
 }
 
 fn protocol(item: Item<'_>) -> Option<Protocol> {
-    let all = [Protocol::Http, Protocol::Http2, Protocol::Grpc, Protocol::Auto, Protocol::Tcp];
-    item.choice(&all.map(|protocol| (protocol.label(), protocol)))
+    item.choice(&Protocol::ALL.map(|protocol| (protocol.label(), protocol)))
 }
 
 fn optional_list<T>(

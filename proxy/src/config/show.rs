@@ -6,7 +6,7 @@ use portcullis_certs_watcher::workload_api::Choice;
 use portcullis_certs_watcher::{BundleSource, IdentitySource, StaleList, TrustSource, UnknownStatus};
 use serde_json::{Value, json};
 
-use super::{Config, Identity, Limits, Timeouts};
+use super::{Answerers, Config, Identity, Limits, Timeouts};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 
@@ -23,12 +23,22 @@ impl Config {
             .outbound
             .iter()
             .map(|one| {
-                let identities: Vec<String> = one.identities.iter().map(ToString::to_string).collect();
+                let identities = match &one.answerers {
+                    Answerers::Listed(identities) => {
+                        Some(identities.iter().map(ToString::to_string).collect::<Vec<String>>())
+                    }
+                    Answerers::Service(_) => None,
+                };
+                let service = one
+                    .answerers
+                    .service()
+                    .map(|service| json!({ "name": &*service.name, "namespace": service.namespace.as_deref() }));
                 json!({
                     "listen": one.listen,
                     "connect": &*one.connect,
                     "protocol": one.protocol.label(),
                     "identities": identities,
+                    "service": service,
                 })
             })
             .collect();

@@ -114,6 +114,41 @@ fn what_weakens_or_does_nothing_is_refused() {
 }
 
 #[test]
+fn those_who_answer_are_listed_or_named_by_a_service() {
+    let outbound =
+        |keys: &str| format!("outbound:\n  - {{listen: 127.0.0.1:9001, connect: a:1, protocol: http{keys}}}");
+    let answerers = |keys: &str| read(&with(&outbound(keys))).unwrap().outbound.remove(0).answerers;
+    let service = |namespace: Option<&str>, name: &str| {
+        Answerers::Service(ServiceName { namespace: namespace.map(Into::into), name: name.into() })
+    };
+    assert_eq!(answerers(", service: api"), service(None, "api"));
+    assert_eq!(answerers(", service: {name: api}"), service(None, "api"));
+    assert_eq!(answerers(", service: {name: api, namespace: x}"), service(Some("x"), "api"));
+    let listed = answerers(", identities: [spiffe://p/a]");
+    assert_eq!(listed, Answerers::Listed([SpiffeId::new("spiffe://p/a").unwrap()].into()));
+
+    check_mistakes(&with(&outbound("")), &["9:5 C010 `outbound` has neither `identities` nor `service`"]);
+    check_mistakes(
+        &with(&outbound(", service: api, identities: [spiffe://p/a]")),
+        &["9:69 C016 `outbound` has both `identities` and `service`"],
+    );
+    check_mistakes(&with(&outbound(", service: x/api")), &["C014 `x/api` cannot be the name of a Service"]);
+    check_mistakes(&with(&outbound(", service: {namespace: x}")), &["C010 `service` lacks the key `name`"]);
+    check_mistakes(&with(&outbound(", service: {name: a, nmae: b}")), &["C009 unknown key `nmae` in `service`"]);
+    check_mistakes(&with(&outbound(", service: [a]")), &["C011 `service` must be a string, not a list"]);
+
+    let without = SMALLEST.split("policy:").next().unwrap();
+    check_mistakes(
+        &format!("{without}{}", outbound(", service: {name: api, namespace: x}")),
+        &["C010 `outbound` names the Service `x/api`, and there is no `policy`"],
+    );
+    let config = read(&format!("{without}{}", outbound(", identities: [spiffe://p/a]"))).unwrap();
+    assert!(!config.needs_policy());
+    let only_outbound = SMALLEST.split("inbound:").next().unwrap();
+    assert!(read(&format!("{only_outbound}{}", outbound(", service: api"))).unwrap().needs_policy());
+}
+
+#[test]
 fn listeners_must_not_take_each_others_connections() {
     check_mistakes(&with("admin: {listen: 127.0.0.1:8443}"), &["C016 `admin` and `inbound` both listen"]);
     check_mistakes(&with("health: {listen: 0.0.0.0:8443}"), &["C016 `health` and `inbound` both listen"]);

@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use spiffe::SpiffeId;
 
 use super::{Carries, Entry, Generation, source_of};
+use crate::config::NoSuchService;
 use crate::policy_store::{self, Loaded};
 use crate::telemetry::metrics::Direction;
 
@@ -19,7 +20,7 @@ use crate::telemetry::metrics::Direction;
 pub struct Grounds {
     /// Whom we believe.
     pub trust: Arc<Trust>,
-    /// The policy; `None` refuses everything inbound.
+    /// The policy; `None` refuses everything inbound, and whoever answers for a Service.
     pub policy: Option<Arc<Loaded>>,
     /// Who we are.
     pub own: SpiffeId,
@@ -68,8 +69,11 @@ impl Judge {
         }
         match opened.direction {
             Direction::Outbound => {
-                let expected = opened.expected.as_ref()?;
-                (!expected.contains(&peer.id)).then_some("wrong_identity")
+                let policy = self.grounds.policy.as_ref().map(|loaded| &loaded.policy);
+                match opened.answerers.as_ref()?.under(policy) {
+                    Ok(expected) => (!expected.contains(&peer.id)).then_some("wrong_identity"),
+                    Err(_) => Some(NoSuchService::LABEL),
+                }
             }
             Direction::Inbound => self.refused_by_policy(entry, peer),
         }
@@ -111,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::ca::{Authority, IntermediateOptions, LeafOptions, RootOptions, Validity};
+    use crate::config::Answerers;
     use crate::connections::{Opened, Signal};
 
     #[test]
@@ -140,7 +145,7 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             port: 1,
             called: None,
-            expected: Some(Arc::from([id.clone()])),
+            answerers: Some(Answerers::Listed(Arc::from([id.clone()]))),
             generation: Generation { trust: 1, ..Generation::default() },
         };
         let entry = Entry { id: 1, opened, since: SystemTime::now(), signal: Signal::default() };

@@ -57,24 +57,32 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Makes the 101 for downstream, and carries bytes both ways in a task of its own once it has been sent.
-    pub fn open(mut self, mut sent: Sent, connections: &Arc<Connections>, tasks: &Tasks) -> Answer {
+    /// Makes the 101 for downstream, and carries bytes both ways in a task of its own once it has been sent. `entered` is
+    /// called when the re-check can find the tunnel: between that and the decision nobody could have taken it back.
+    pub fn open(
+        mut self,
+        mut sent: Sent,
+        connections: &Arc<Connections>,
+        tasks: &Tasks,
+        entered: impl FnOnce() + Send + 'static,
+    ) -> Answer {
         let upstream = hyper::upgrade::on(&mut sent.response);
         let (mut head, _) = sent.response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         Asked::ask(&mut head.headers);
         self.exchange.status = Some(head.status.as_u16());
         let connections = Arc::clone(connections);
-        tasks.spawn(async move { self.carry(upstream, &connections).await });
+        tasks.spawn(async move { self.carry(upstream, &connections, entered).await });
         Response::from_parts(head, ResponseBody::none())
     }
 
-    async fn carry(self, upstream: OnUpgrade, connections: &Arc<Connections>) {
+    async fn carry(self, upstream: OnUpgrade, connections: &Arc<Connections>, entered: impl FnOnce()) {
         let Self { asked, opened, idle, mut exchange } = self;
         let Ok(registered) = connections.enter(opened) else {
             exchange.reason = Some("too_many_connections");
             return;
         };
+        entered();
         let (downstream, upstream) = match futures_util::future::try_join(asked.downstream, upstream).await {
             Ok(halves) => halves,
             Err(error) => {

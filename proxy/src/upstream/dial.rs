@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portcullis_certs_watcher::PeerError;
 use rustls::AlertDescription;
 use spiffe::SpiffeId;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
+use crate::config::{Answerers, NoSuchService};
 use crate::connections::{Carries, Connections, Generation, Opened, Registered};
+use crate::policy_store::PolicyStore;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Direction;
 use crate::telemetry::repeated::Say;
@@ -38,7 +41,9 @@ pub struct ToPeer {
     /// Where it is.
     pub target: Target,
     /// Who may answer.
-    pub expected: Arc<[SpiffeId]>,
+    pub answerers: Answerers,
+    /// The policy in force, which says who may answer for a Service.
+    pub policy: Arc<PolicyStore>,
     /// Our credentials.
     pub tls: Tls,
     /// `timeouts.connect`.
@@ -60,6 +65,15 @@ pub struct PeerConnection {
     pub address: SocketAddr,
     /// Its entry.
     pub registered: Registered,
+}
+
+/// Who may answer at some moment.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// They.
+    pub identities: Arc<[SpiffeId]>,
+    /// The number of the policy that says so; 0 where the configuration does.
+    pub policy: u64,
 }
 
 impl Target {
@@ -105,10 +119,11 @@ impl ToPeer {
     /// Opens a connection, proves the peer to be one of the expected, and enters it.
     ///
     /// # Errors
-    /// When the peer cannot be reached or is not who it should be, or a limit is reached.
+    /// When nobody may answer, the peer cannot be reached or is not who it should be, or a limit is reached.
     pub async fn dial(&self, alpn: Alpn) -> Result<PeerConnection, UpstreamError> {
+        let Expected { identities, policy } = self.expected()?;
         let (stream, address) = self.target.connect(self.connect).await?;
-        let shaken = handshake::connect(&self.tls, stream, alpn, Arc::clone(&self.expected), self.handshake).await;
+        let shaken = handshake::connect(&self.tls, stream, alpn, identities, self.handshake).await;
         let secured = shaken.map_err(|error| self.refused(address, error))?;
         let counted = self.telemetry.metrics.of(Direction::Outbound);
         counted.handshakes_ok.increment(1);
@@ -123,14 +138,32 @@ impl ToPeer {
             address,
             port: address.port(),
             called: None,
-            expected: Some(Arc::clone(&self.expected)),
-            generation: Generation { policy: 0, ..secured.generation },
+            answerers: Some(self.answerers.clone()),
+            generation: Generation { policy, ..secured.generation },
         };
         let registered = self
             .connections
             .enter(opened)
             .map_err(|full| UpstreamError::Full { target: Arc::clone(&self.target.0), source: full })?;
+        // Entered first: another policy either comes into force before this look, or after it and has the re-check find
+        // the entry.
+        let Expected { identities, policy: newest } = self.expected()?;
+        if newest != policy && !identities.contains(&secured.peer.id) {
+            let presented = secured.peer.id.clone();
+            let error = PeerError::WrongIdentity { presented, expected: identities };
+            return Err(self.refused(address, HandshakeError::Peer(Box::new(error))));
+        }
         Ok(PeerConnection { secured, address, registered })
+    }
+
+    /// Who may answer at this moment.
+    ///
+    /// # Errors
+    /// When nobody says so.
+    pub fn expected(&self) -> Result<Expected, NoSuchService> {
+        let loaded = self.answerers.service().and_then(|_| self.policy.current());
+        let identities = self.answerers.under(loaded.as_ref().map(|loaded| &loaded.policy))?;
+        Ok(Expected { identities, policy: loaded.map_or(0, |loaded| loaded.number) })
     }
 
     /// Tells of a peer that refused us after our side of the handshake had finished.
@@ -141,7 +174,13 @@ impl ToPeer {
     fn refused(&self, address: SocketAddr, error: HandshakeError) -> UpstreamError {
         let label = error.label();
         self.telemetry.metrics.handshake_refused(Direction::Outbound, label);
-        let failed = UpstreamError::Handshake { target: Arc::clone(&self.target.0), source: Arc::new(error) };
+        let is_other =
+            matches!(&error, HandshakeError::Peer(peer) if matches!(**peer, PeerError::WrongIdentity { .. }));
+        let (target, source) = (Arc::clone(&self.target.0), Arc::new(error));
+        let failed = match self.answerers.service().filter(|_| is_other) {
+            Some(service) => UpstreamError::NotOfService { target, service: service.clone(), source },
+            None => UpstreamError::Handshake { target, source },
+        };
         let chain = failed.chain();
         match self.telemetry.repeated.note(label, address.ip(), Instant::now()) {
             Say::Aloud { left_out } => {

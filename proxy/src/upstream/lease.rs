@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use portcullis_certs_watcher::Peer;
+use spiffe::SpiffeId;
 
 use super::overheard::Alert;
 use super::pool::Pool;
@@ -121,6 +122,11 @@ impl Link {
             retire_at: Instant::now() + retire_after,
             entry: None,
         }
+    }
+
+    /// Whether its peer is one of `expected`; `None` expects nobody in particular.
+    pub(super) fn is_by(&self, expected: Option<&[SpiffeId]>) -> bool {
+        expected.is_none_or(|expected| self.peer.as_ref().is_some_and(|peer| expected.contains(&peer.id)))
     }
 
     /// Whether the registry has not asked the connection to end.

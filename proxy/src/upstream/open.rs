@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use spiffe::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::UpstreamError;
@@ -143,6 +144,17 @@ impl Opener {
         match &self.route {
             Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => Generation::default(),
             Route::Peer(to) => to.tls.generation(),
+        }
+    }
+
+    /// Who may answer at this moment; anybody at the address of our own application.
+    ///
+    /// # Errors
+    /// When nobody says so.
+    pub(super) fn expected(&self) -> Result<Option<Arc<[SpiffeId]>>, UpstreamError> {
+        match &self.route {
+            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => Ok(None),
+            Route::Peer(to) => Ok(Some(to.expected()?.identities)),
         }
     }
 

@@ -2,17 +2,18 @@
 //!
 //! A pool belongs to one destination of the configuration, that is to one address and one set of expected identities, and
 //! empties itself when our own identity or trust changes: no two destinations ever share a connection, and none is used
-//! under credentials other than today's. HTTP/2 connections are shared: the least loaded is taken, up to
+//! under credentials other than today's, or to a peer that may no longer answer. HTTP/2 connections are shared: the least loaded is taken, up to
 //! [`Shape::shared`] are opened as concurrency asks for them. HTTP/1.1 connections are taken by one request at a time.
 //! What is retired leaves the pool at once and closes when its last request has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use spiffe::SpiffeId;
 use tokio::sync::oneshot;
 
 use super::UpstreamError;
-use super::lease::{Exclusive, Lease, Shared, Stream};
+use super::lease::{Exclusive, Lease, Link, Shared, Stream};
 use super::open::{Opened, Opener, Route};
 use crate::connections::Generation;
 use crate::drain::Tasks;
@@ -40,6 +41,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     generation: Generation,
+    /// Who might answer when a request last asked for a connection.
+    expected: Option<Arc<[SpiffeId]>>,
     speaks: Option<Negotiated>,
     exclusive: Vec<Idle>,
     shared: Vec<Arc<Shared>>,
@@ -87,7 +90,7 @@ impl Pool {
         // upstream closes everything it accepts.
         let mut tries = TRIES;
         while tries > 0 {
-            match self.find(fresh) {
+            match self.find(fresh)? {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Settling(connection) => {
                     if let Some(lease) = self.settle(connection).await {
@@ -98,7 +101,10 @@ impl Pool {
                 Found::Wait(opened) => {
                     tries -= 1;
                     // The opening task is only ever dropped when the process ends.
-                    if let Some(shared) = opened.await.unwrap_or_else(|_| Err(self.closed()))? {
+                    // It may have been asked for before this request came, when others might answer.
+                    if let Some(shared) = opened.await.unwrap_or_else(|_| Err(self.closed()))?
+                        && shared.link.is_by(self.opener.expected()?.as_deref())
+                    {
                         return Ok(Lease::Stream(Stream::take(shared)));
                     }
                 }
@@ -142,7 +148,7 @@ impl Pool {
         }
         connection.reused = true;
         let mut state = self.lock();
-        if connection.link.generation == state.generation {
+        if state.may_keep(&connection.link) {
             state.exclusive.push(Idle { connection, since: now });
         }
     }
@@ -165,13 +171,13 @@ impl Pool {
         state.shared.retain(|shared| shared.is_usable(now) && (shared.load() > 0 || keeps(shared.last_used())));
     }
 
-    fn find(self: &Arc<Self>, fresh: bool) -> Found {
+    fn find(self: &Arc<Self>, fresh: bool) -> Result<Found, UpstreamError> {
         let now = Instant::now();
-        let generation = self.opener.generation();
+        let (generation, expected) = (self.opener.generation(), self.opener.expected()?);
         let mut state = self.lock();
-        state.renew(generation);
+        state.renew(generation, expected);
         if state.speaks == Some(Negotiated::Http1) {
-            return state.find_exclusive(now, fresh, self);
+            return Ok(state.find_exclusive(now, fresh, self));
         }
         state.shared.retain(|shared| shared.is_usable(now));
         let least = state.shared.iter().min_by_key(|shared| shared.load()).cloned();
@@ -180,11 +186,11 @@ impl Pool {
             self.open_in_background();
         }
         if let Some(shared) = least {
-            return Found::Ready(Lease::Stream(Stream::take(shared)));
+            return Ok(Found::Ready(Lease::Stream(Stream::take(shared))));
         }
         let (sender, receiver) = oneshot::channel();
         state.waiting.push(sender);
-        Found::Wait(receiver)
+        Ok(Found::Wait(receiver))
     }
 
     /// Opens in a task of its own: the connection serves whoever waits, also when the request that asked for it is gone.
@@ -231,13 +237,28 @@ impl Pool {
 }
 
 impl State {
-    /// Lets go of everything that was opened under other credentials.
-    fn renew(&mut self, generation: Generation) {
+    /// Lets go of everything that was opened under other credentials, and of peers that may no longer answer.
+    fn renew(&mut self, generation: Generation, expected: Option<Arc<[SpiffeId]>>) {
         if self.generation != generation {
             self.generation = generation;
             self.exclusive.clear();
             self.shared.clear();
         }
+        let is_same = match (&self.expected, &expected) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            self.exclusive.retain(|idle| idle.connection.link.is_by(expected.as_deref()));
+            self.shared.retain(|shared| shared.link.is_by(expected.as_deref()));
+            self.expected = expected;
+        }
+    }
+
+    /// Whether others may use a connection: what was opened earlier serves whoever holds it, and nobody after.
+    fn may_keep(&self, link: &Link) -> bool {
+        link.generation == self.generation && link.is_by(self.expected.as_deref())
     }
 
     fn find_exclusive(&mut self, now: Instant, fresh: bool, pool: &Arc<Pool>) -> Found {
@@ -270,8 +291,7 @@ impl State {
 
     fn adopt(&mut self, shared: &Arc<Shared>) {
         self.speaks = Some(Negotiated::Http2);
-        // Opened under older credentials: it serves whoever holds it, and nobody after.
-        if shared.link.generation == self.generation {
+        if self.may_keep(&shared.link) {
             self.shared.push(Arc::clone(shared));
         }
     }
@@ -279,7 +299,7 @@ impl State {
     fn adopt_exclusive(&mut self, mut connection: Exclusive, pool: &Arc<Pool>) {
         self.speaks = Some(Negotiated::Http1);
         connection.pool = Some(Arc::clone(pool));
-        if connection.link.generation == self.generation {
+        if self.may_keep(&connection.link) {
             self.exclusive.push(Idle { connection, since: Instant::now() });
         }
     }

@@ -42,6 +42,7 @@ mod refusals;
 mod renewal;
 mod revocation;
 mod rotation;
+mod services;
 mod spans;
 mod start;
 mod tcp;

@@ -14,6 +14,19 @@ use crate::backend::Backend;
 
 /// Serves `backend` over TLS, without asking who calls.
 pub async fn serve(leaf: &Leaf, alpn: &[&str], backend: &Backend) -> SocketAddr {
+    serve_after(leaf, alpn, backend, || std::future::ready(())).await
+}
+
+/// The same, with something to wait for between each accept and its handshake.
+pub async fn serve_after<Wait>(
+    leaf: &Leaf,
+    alpn: &[&str],
+    backend: &Backend,
+    before: impl Fn() -> Wait + Send + 'static,
+) -> SocketAddr
+where
+    Wait: Future<Output = ()> + Send,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -28,6 +41,7 @@ pub async fn serve(leaf: &Leaf, alpn: &[&str], backend: &Backend) -> SocketAddr 
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            before().await;
             let (acceptor, backend) = (acceptor.clone(), backend.clone());
             tokio::spawn(async move {
                 // A caller that refuses the certificate is what some tests are about.

@@ -116,6 +116,16 @@ impl Plan {
         self
     }
 
+    /// An outbound listener at whose destination a Service of the policy answers.
+    pub fn outbound_to(mut self, protocol: &str, connect: SocketAddr, service: &str) -> Self {
+        writeln!(
+            self.outbound,
+            "  - {{listen: \"127.0.0.1:0\", connect: \"{connect}\", protocol: {protocol}, service: {service}}}"
+        )
+        .unwrap();
+        self
+    }
+
     /// Replaces the timeouts, `key: value` with commas.
     pub fn timeouts(mut self, timeouts: &str) -> Self {
         self.timeouts = timeouts.to_owned();

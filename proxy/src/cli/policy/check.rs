@@ -93,10 +93,11 @@ fn sidecar(check: &Check) -> Result<Result<Option<Sidecar>, Diagnostics>, Error>
         Ok(checked) => checked.config,
         Err(found) => return Ok(Err(found)),
     };
+    let services = config.services().cloned().collect();
     let workload = check.workload.clone().or(config.identity.spiffe_id).ok_or(Error::NoWorkload)?;
     let (opaque, http): (Vec<_>, Vec<_>) = config.inbound.iter().partition(|inbound| inbound.protocol == Protocol::Tcp);
     let ports = |all: Vec<&crate::config::Inbound>| all.iter().map(|inbound| inbound.forward.port()).collect();
-    Ok(Ok(Some(Sidecar { workload, opaque: ports(opaque), http: ports(http) })))
+    Ok(Ok(Some(Sidecar { workload, opaque: ports(opaque), http: ports(http), services })))
 }
 
 fn parse_identity(text: &str) -> Result<SpiffeId, String> {

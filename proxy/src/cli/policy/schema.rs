@@ -5,6 +5,7 @@
 
 use std::io::Write;
 
+use portcullis_policy::Protocol;
 use serde_json::{Map, Value, json};
 
 use super::Error;
@@ -23,12 +24,13 @@ pub(super) fn schema() -> Value {
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "properties": {
             "apiVersion": { "const": "policy.portcullis.dev/v1" },
-            "kind": { "enum": ["AuthorizationPolicy", "IdentitySet", "PolicyTest"] },
+            "kind": { "enum": ["AuthorizationPolicy", "IdentitySet", "PolicyTest", "Service"] },
         },
         "oneOf": [
             document("AuthorizationPolicy", "Who may call some workloads, and who may not. Deny beats allow; what nothing allows is denied.", &["namespace"], authorization_policy()),
             document("IdentitySet", "A name for a list of identities.", &[], object("The members.", &["identities"], &[("identities", identities("SPIFFE IDs and patterns of them."))])),
             document("PolicyTest", "What the policies must decide.", &[], object("The cases.", &["cases"], &[("cases", list("Each is asked as the sidecar asks it.", &reference("case")))])),
+            document("Service", "Where a destination is, and who may answer for it.", &["namespace"], service()),
         ],
         "$defs": {
             "name": { "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" },
@@ -81,6 +83,41 @@ fn authorization_policy() -> Value {
         ],
     );
     extend(&mut spec, "anyOf", json!([{ "required": ["allow"] }, { "required": ["deny"] }]));
+    spec
+}
+
+fn service() -> Value {
+    let protocols: Vec<&str> = Protocol::ALL.iter().map(|protocol| protocol.label()).collect();
+    let port = object(
+        "",
+        &["port", "protocol"],
+        &[
+            ("port", described(reference("port"), "The port that the application asks for.")),
+            ("protocol", json!({ "enum": protocols, "description": "What the application speaks on it." })),
+        ],
+    );
+    let mut ports = list("Its ports.", &port);
+    extend(&mut ports, "maxItems", json!(32));
+    let host = json!({ "type": "string", "minLength": 1, "maxLength": 253 });
+    let mut spec = object(
+        "",
+        &["ports"],
+        &[
+            ("hosts", list("Its hosts, without port; `*.` at the front stands for one label or more.", &host)),
+            (
+                "addresses",
+                list(
+                    "Its addresses, as in 10.0.8.20 or 10.1.0.0/16; opaque TCP shows nothing else.",
+                    &text("An address or range."),
+                ),
+            ),
+            ("ports", ports),
+            ("identities", list("SPIFFE IDs that may answer for it; no patterns.", &reference("identity"))),
+            ("identitySets", names("Names of IdentitySets whose members may answer for it; without patterns, too.")),
+        ],
+    );
+    let any_of = |one: &str, other: &str| json!({ "anyOf": [{ "required": [one] }, { "required": [other] }] });
+    extend(&mut spec, "allOf", json!([any_of("hosts", "addresses"), any_of("identities", "identitySets")]));
     spec
 }
 

@@ -219,6 +219,12 @@ fn check_takes_an_inventory_a_configuration_and_codes_to_ignore() {
         ("empty", "# nobody\n"),
         ("sidecar", config),
         ("wrong", "identity: 1\n"),
+        (
+            "caller",
+            &format!(
+                "{config}outbound: [{{listen: '127.0.0.1:2', connect: 'a:1', protocol: http, service: ledger}}]\n"
+            ),
+        ),
     ]);
     let api = "--workload spiffe://prod.health.internal/ns/eligibility/sa/api";
     for (more, ends, word) in [
@@ -241,6 +247,11 @@ fn check_takes_an_inventory_a_configuration_and_codes_to_ignore() {
             "--config DIR/sidecar --workload spiffe://prod.health.internal/ns/x/sa/y",
             "0 errors and 2 warnings",
             "warning[P101]",
+        ),
+        (
+            "--config DIR/caller --workload spiffe://prod.health.internal/ns/x/sa/y",
+            "0 errors and 3 warnings",
+            "warning[P162]: no document defines the Service `ledger`, which the sidecar's configuration names",
         ),
         ("--config DIR/wrong", "the policies do not load", "error[C"),
     ] {
