@@ -11,6 +11,7 @@ mod upkeep;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
@@ -153,6 +154,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         limits,
         tls: Tls::new(credentials),
         policy,
+        services_were_defined: AtomicBool::new(false),
         services: config.services().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         connections: Arc::new(Connections::new(
             limits.connections,

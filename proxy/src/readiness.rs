@@ -1,6 +1,7 @@
 //! Whether the sidecar can serve, and if not, why: for `/readyz`, the ready metric and the log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use rustls_pki_types::UnixTime;
@@ -29,11 +30,14 @@ pub fn obstacles(sidecar: &Sidecar, policy: PolicyNeed, now: UnixTime) -> Vec<St
         obstacles.push(not_ready.to_string());
     }
     match sidecar.policy.current() {
-        Some(loaded) => {
-            let undefined =
-                sidecar.services.iter().filter_map(|service| of_service(service, Some(&loaded.policy)).err());
-            obstacles.extend(undefined.map(|undefined| format!("service: {undefined}")));
+        // A name that was never right keeps a new pod from being rolled out. A Service that is taken away later fails its
+        // own requests only: documents are shared by a fleet, and one deleted by mistake must not take out all of it.
+        Some(_) if !sidecar.services_were_defined.load(Ordering::Relaxed) => {
+            let undefined = undefined_services(sidecar);
+            sidecar.services_were_defined.store(undefined.is_empty(), Ordering::Relaxed);
+            obstacles.extend(undefined);
         }
+        Some(_) => {}
         None if policy == PolicyNeed::Needed => {
             let problem = sidecar.policy.problem();
             let problem = problem.as_ref().map_or("it has not been loaded yet", |problem| problem.as_str());
@@ -42,6 +46,13 @@ pub fn obstacles(sidecar: &Sidecar, policy: PolicyNeed, now: UnixTime) -> Vec<St
         None => {}
     }
     obstacles
+}
+
+/// The Services that outbound listeners name and the policy in force does not define.
+pub fn undefined_services(sidecar: &Sidecar) -> Vec<String> {
+    let Some(loaded) = sidecar.policy.current() else { return Vec::new() };
+    let undefined = sidecar.services.iter().filter_map(|service| of_service(service, Some(&loaded.policy)).err());
+    undefined.map(|undefined| format!("service: {undefined}")).collect()
 }
 
 /// The pages of the health listener.

@@ -1,6 +1,7 @@
 //! What every connection of one sidecar shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use portcullis_policy::ServiceName;
 use tokio::sync::{Notify, Semaphore};
@@ -26,6 +27,8 @@ pub struct Sidecar {
     pub policy: Arc<PolicyStore>,
     /// The Services that outbound listeners name, each once.
     pub services: Vec<ServiceName>,
+    /// A policy that defined all of them has been in force.
+    pub services_were_defined: AtomicBool,
     /// What is open.
     pub connections: Arc<Connections>,
     /// A permit for each inbound handshake under way.

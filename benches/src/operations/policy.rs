@@ -34,7 +34,9 @@ pub fn decide(rules: usize) -> Result<Work, Failure> {
         let decision = policy.decide(std::hint::black_box(&request));
         match decision.verdict {
             Verdict::Allow(rule) if rule == expected => Ok(decision),
-            Verdict::Allow(_) | Verdict::Deny(_) => Err(Failure::Wrong("not the last rule decided")),
+            Verdict::Allow(_) | Verdict::AllowByDefault | Verdict::Deny(_) => {
+                Err(Failure::Wrong("not the last rule decided"))
+            }
         }
     }))
 }

@@ -21,6 +21,7 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
     let mut policy = sidecar.policy.changed();
     let metrics = &sidecar.telemetry.metrics;
     let mut told: Option<Vec<String>> = None;
+    let mut undefined = Vec::new();
     loop {
         metrics.upkeep();
         metrics.take_inventory(inventory(&sidecar.tls.credentials().snapshot(), &sidecar.connections.census()));
@@ -34,6 +35,11 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
             }
             told = Some(obstacles);
         }
+        let services = readiness::undefined_services(&sidecar);
+        if services != undefined && !services.is_empty() {
+            tracing::warn!(?services, "calls to Services that no policy document defines are refused");
+        }
+        undefined = services;
         tokio::select! {
             // Nothing is lost by dropping any of them.
             _ = credentials.changed() => {}

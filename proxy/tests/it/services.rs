@@ -127,6 +127,7 @@ async fn a_service_that_is_not_defined_is_answered_by_nobody() {
     swap(&near, &service("name: elsewhere", &[API])).await;
     is_refused(&wire.get("/").await, "no_such_service", &[words]);
     near.eventually_counts(&closed("outbound", "no_such_service"), 1).await;
+    assert_eq!(near.health("/readyz").await.status, 200, "one lost Service must not take out a whole fleet");
     assert_eq!((backend.seen().len(), far.count(&shaken("inbound"))), (1, 1));
 }
 
