@@ -196,7 +196,7 @@ impl Matchers {
                     callers.sets.shrink_to_fit();
                 }
                 ConnectionMatcher::Source(networks) | ConnectionMatcher::Destination(networks) => {
-                    networks.shrink_to_fit()
+                    networks.shrink_to_fit();
                 }
                 ConnectionMatcher::ServerName(names) => names.shrink_to_fit(),
                 ConnectionMatcher::Port(ports) => ports.shrink_to_fit(),
