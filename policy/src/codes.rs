@@ -65,6 +65,52 @@ pub const ALL: &[Code] = &[
     code("P045", "identity outside the Service's namespace", "correct it, or leave `namespace` out"),
     code("P050", "no policy at all", "add an AuthorizationPolicy that allows who may call"),
     code("P051", "identity set that nothing names", "remove it, or name it in a rule"),
+    code(
+        "P060",
+        "kind of Istio's that is no policy",
+        "remove it; mutual TLS is always strict, and JWTs are the application's",
+    ),
+    code("P061", "policy that depends on a JWT", "match callers by `principals`; leave JWTs to the application"),
+    code("P062", "policy that another service or Envoy decides", "write what it decides as ALLOW and DENY"),
+    code("P063", "address that the caller names", "match the address of the connection: `ipBlocks`, `source.ip`"),
+    code("P064", "policy for a gateway or waypoint", "select workloads by their labels"),
+    code("P065", "DENY policy without rules", "add `rules: [{}]` to deny everything, or the rules that are meant"),
+    code(
+        "P066",
+        "name that no caller has",
+        "write principals as trust.domain/ns/namespace/sa/account, `*` only at an end",
+    ),
+    code(
+        "P067",
+        "fields that exclude each other",
+        "write service accounts as namespace/account, in a source of their own",
+    ),
+    code("P068", "more than a policy may hold", "split the policy into several"),
+    code("P069", "not a port", "write a number from 0 to 65535, in quotes"),
+    code("P070", "not an attribute for `when`", "write one of the attributes that the message names"),
+    code("P071", "not a dry-run annotation", "write \"true\" or \"false\", on ALLOW or DENY"),
+    code("P072", "not a label", "write labels as they stand, without wildcards"),
+    code("P080", "Istio policy without namespace", "write the namespace that it is applied to"),
+    code("P081", "nothing allows what a policy does not deny", "add an ALLOW policy for the same workloads"),
+    code("P082", "host denied with and without port", "write `host:*` beside the host, so that Istio agrees"),
+    code(
+        "P083",
+        "namespace pattern that stops at the segment",
+        "write the namespaces one by one, or `*` at the end only",
+    ),
+    code("P084", "header that may be repeated", "nothing to do where callers send it once"),
+    code("P085", "DENY on HTTP that denies all opaque TCP", "add `ports` to each operation"),
+    code("P086", "ALLOW that allows no opaque TCP", "write a rule of its own for opaque TCP"),
+    code(
+        "P087",
+        "DENY of what several negations leave over",
+        "write a rule for each condition that must not be broken",
+    ),
+    code("P088", "path that no request has in normal form", "write it in normal form"),
+    code("P089", "host that misses requests with a port", "add the host with its port; better, match ports and paths"),
+    code("P090", "asterisk that is no wildcard", "write `{*}` for a segment, or `*` at an end"),
+    code("P091", "`cluster.local` taken as it stands", "write the trust domain, or configure what it stands for"),
+    code("P092", "policies by label, and no labels", "give the labels of the workload"),
     code("P101", "rule that another makes superfluous", "remove it, or narrow the other rule"),
     code("P102", "allow rule that a deny rule swallows", "remove it, or narrow the deny rule"),
     code("P103", "rule written twice", "remove one of the two"),
@@ -104,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_code_of_the_crate_is_explained_once() {
-        let sources = [include_str!("native.rs"), include_str!("findings.rs")];
+        let sources = [include_str!("native.rs"), include_str!("istio.rs"), include_str!("findings.rs")];
         let used =
             sources.iter().flat_map(|text| text.match_indices("\"P").filter_map(|(at, _)| text.get(at + 1..at + 5)));
         let used: Vec<&str> = used.filter(|code| code[1..].bytes().all(|b| b.is_ascii_digit())).collect();

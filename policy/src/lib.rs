@@ -24,6 +24,7 @@ mod case;
 mod rules;
 mod service;
 
+mod istio;
 mod native;
 
 // The engine.

@@ -15,12 +15,15 @@ use crate::case::Case;
 use crate::diagnostic::{Codes, Diagnostics, nearest, quoted};
 use crate::document::{Item, Reader, parse};
 use crate::identity::{IdentityPattern, IdentityPatternError};
+use crate::istio;
 use crate::policy::Options;
 use crate::rules::{IdentitySet, PolicyRules};
 use crate::service::Services;
 use crate::source::{File, Source};
 
-use collector::Collector;
+pub(crate) use authorization::namespace;
+pub(crate) use collector::Collector;
+pub(crate) use matching::network;
 
 /// The codes for mistakes of form in policy documents.
 pub static CODES: Codes = Codes {
@@ -41,11 +44,9 @@ pub static CODES: Codes = Codes {
 };
 
 /// An `apiVersion` or `kind` that nobody knows.
-const UNKNOWN_KIND: &str = "P020";
-/// A kind of document that this version does not read.
-const NOT_SUPPORTED: &str = "P021";
+pub(crate) const UNKNOWN_KIND: &str = "P020";
 /// A name that cannot be one.
-const BAD_NAME: &str = "P022";
+pub(crate) const BAD_NAME: &str = "P022";
 /// A name given twice.
 const DUPLICATE_NAME: &str = "P023";
 /// A SPIFFE ID or pattern that is none.
@@ -53,17 +54,17 @@ const BAD_IDENTITY: &str = "P024";
 /// An address range that is none.
 const BAD_NETWORK: &str = "P025";
 /// A host that is none.
-const BAD_HOST: &str = "P026";
+pub(crate) const BAD_HOST: &str = "P026";
 /// A method that is none.
-const BAD_METHOD: &str = "P027";
+pub(crate) const BAD_METHOD: &str = "P027";
 /// A path pattern that is none, or that no request could match.
-const BAD_PATH: &str = "P028";
+pub(crate) const BAD_PATH: &str = "P028";
 /// A gRPC name that is none.
 const BAD_GRPC_NAME: &str = "P029";
 /// A header name that is none, or that must not be matched.
-const BAD_HEADER: &str = "P030";
+pub(crate) const BAD_HEADER: &str = "P030";
 /// A header value that no request can have.
-const BAD_HEADER_VALUE: &str = "P031";
+pub(crate) const BAD_HEADER_VALUE: &str = "P031";
 /// An identity set that no document defines.
 const UNKNOWN_SET: &str = "P032";
 /// A time that is none.
@@ -103,7 +104,7 @@ pub(crate) struct Collected {
 }
 
 /// Reads all documents of all files.
-pub(crate) fn collect(files: &[File<'_>], _options: &Options) -> Collected {
+pub(crate) fn collect(files: &[File<'_>], options: &Options) -> Collected {
     let mut found = Diagnostics::default();
     let mut sources = Vec::new();
     let mut complete = true;
@@ -125,7 +126,7 @@ pub(crate) fn collect(files: &[File<'_>], _options: &Options) -> Collected {
         let nodes = parse(&reader);
         complete &= !reader.has_errors();
         for node in &nodes {
-            document(reader.item(node, "document"), &mut collector);
+            document(reader.item(node, "document"), &mut collector, options);
         }
         found.append(reader.into_diagnostics());
     }
@@ -134,7 +135,7 @@ pub(crate) fn collect(files: &[File<'_>], _options: &Options) -> Collected {
 }
 
 /// Reads one document of any kind.
-fn document(item: Item<'_>, collector: &mut Collector) {
+fn document(item: Item<'_>, collector: &mut Collector, options: &Options) {
     let version = item.peek("apiVersion").and_then(Item::string);
     let kind = item.peek("kind").and_then(Item::string);
     let (Some(version), Some(kind)) = (version, kind) else {
@@ -144,9 +145,17 @@ fn document(item: Item<'_>, collector: &mut Collector) {
         }
         return;
     };
-    if version.starts_with("security.istio.io/") {
-        let message = format!("Istio's {} is not supported yet by this version", quoted(kind));
-        item.error(NOT_SUPPORTED, message).help("write it as an AuthorizationPolicy of policy.portcullis.dev/v1");
+    if (version, kind) == LIST {
+        // What `kubectl get -o yaml` writes of several objects.
+        let fields = item.fields(&["apiVersion", "kind", "metadata", "items"]);
+        let items = fields.and_then(|fields| fields.required("items")).and_then(Item::list);
+        for one in items.into_iter().flatten() {
+            document(one, collector, options);
+        }
+        return;
+    }
+    if istio::is_version(version) {
+        istio::read(item, version, kind, collector, options);
         return;
     }
     if version != API_VERSION {
@@ -213,6 +222,7 @@ fn name<'a>(item: Item<'a>) -> Option<&'a str> {
     None
 }
 
+const LIST: (&str, &str) = ("v1", "List");
 const API_VERSION: &str = "policy.portcullis.dev/v1";
 const KINDS: [&str; 4] = ["AuthorizationPolicy", "IdentitySet", "PolicyTest", "Service"];
 const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];

@@ -10,7 +10,6 @@ mod pattern;
 mod readings;
 mod segments;
 
-pub(crate) use istio::IstioPathError;
 pub(crate) use pattern::Segment as PathSegment;
 pub use pattern::{PathPattern, PathPatternError};
 

@@ -11,6 +11,7 @@ use spiffe::{SpiffeId, TrustDomain};
 use crate::case::Case;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::index::{Index, IndexBuilder, Numbered};
+use crate::istio;
 use crate::native::{self, Collected};
 use crate::rules::{Effect, Identities, IdentitySet, Lowered, Matchers, PolicyRules, Rule};
 use crate::service::Services;
@@ -127,6 +128,9 @@ impl Policy {
             let severity = if services.is_empty() { Severity::Warning } else { Severity::Note };
             let warning = Diagnostic::of_all_files(severity, native::NO_POLICY, message);
             found.push(warning.help("add one that allows who may call"));
+        }
+        if let Some(note) = istio::without_labels(&policies, options) {
+            found.push(note);
         }
         policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         let mut policy = Self {

@@ -118,14 +118,14 @@ impl Mode {
 }
 
 /// All matchers of a rule; an empty list matches everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Matchers {
     pub(crate) connection: Vec<Condition<ConnectionMatcher>>,
     pub(crate) request: Vec<Condition<RequestMatcher>>,
 }
 
 /// A matcher or its `not…` twin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Condition<M> {
     pub(crate) sense: Sense,
     pub(crate) matcher: M,
@@ -141,7 +141,7 @@ pub(crate) enum Sense {
 }
 
 /// A matcher that needs no request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum ConnectionMatcher {
     Caller(Identities),
     Source(Vec<IpNet>),
@@ -153,7 +153,7 @@ pub(crate) enum ConnectionMatcher {
 }
 
 /// A matcher on the request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum RequestMatcher {
     Host(Vec<HostPattern>),
     Method(Vec<TextPattern>),
@@ -163,7 +163,7 @@ pub(crate) enum RequestMatcher {
 }
 
 /// Identities named one by one, by pattern, and through identity sets.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Identities {
     /// Sorted, for binary search.
     pub(crate) exact: Vec<SpiffeId>,
@@ -196,7 +196,7 @@ impl Matchers {
                     callers.sets.shrink_to_fit();
                 }
                 ConnectionMatcher::Source(networks) | ConnectionMatcher::Destination(networks) => {
-                    networks.shrink_to_fit()
+                    networks.shrink_to_fit();
                 }
                 ConnectionMatcher::ServerName(names) => names.shrink_to_fit(),
                 ConnectionMatcher::Port(ports) => ports.shrink_to_fit(),

@@ -31,13 +31,13 @@ impl TextPattern {
         }
     }
 
-    /// Reads a text as Istio does: `*` alone is presence, a last or else a first `*` is a wildcard, any other is a
+    /// Reads a text as Istio does: `*` alone is presence, a first or else a last `*` is a wildcard, any other is a
     /// character like the rest (Istio's reference of `AuthorizationPolicy`, "exact, prefix, suffix and presence match").
     pub(crate) fn of_istio(text: &str) -> Self {
-        match (text, text.strip_suffix('*'), text.strip_prefix('*')) {
+        match (text, text.strip_prefix('*'), text.strip_suffix('*')) {
             ("*", ..) => Self::Present,
-            (_, Some(prefix), _) => Self::Prefix(prefix.into()),
-            (_, None, Some(suffix)) => Self::Suffix(suffix.into()),
+            (_, Some(suffix), _) => Self::Suffix(suffix.into()),
+            (_, None, Some(prefix)) => Self::Prefix(prefix.into()),
             (_, None, None) => Self::Exact(text.into()),
         }
     }
@@ -140,8 +140,8 @@ mod tests {
             ("*a", &["a", "ba"], &["", "ab"]),
             ("*", &["a", "*"], &[""]),
             ("a*b", &["a*b"], &["ab", "axb"]),
-            ("*a*", &["*a", "*ab"], &["a", "ba"]),
-            ("**", &["*", "*a"], &["a"]),
+            ("*a*", &["a*", "ba*"], &["a", "*a"]),
+            ("**", &["*", "a*"], &["a", "*a"]),
         ];
         for (pattern, matching, others) in rows {
             let pattern = TextPattern::of_istio(pattern);

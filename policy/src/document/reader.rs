@@ -118,6 +118,12 @@ impl<'a> Item<'a> {
         matches!(self.node.content, Content::Mapping(_))
     }
 
+    /// Whether it is `{}`, for the few places where that means something.
+    #[must_use]
+    pub fn is_empty_mapping(&self) -> bool {
+        matches!(&self.node.content, Content::Mapping(entries) if entries.is_empty())
+    }
+
     /// Reports an error at this place.
     pub fn error(&self, code: &'static str, message: impl Into<String>) -> Reported<'a> {
         self.reader.error(code, self.node.position, message)

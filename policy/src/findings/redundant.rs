@@ -57,6 +57,9 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn judge(&self, number: usize) -> Option<(&'a Subject<'a>, Why<'a>)> {
         let subject = *self.rules.get(number)?;
+        if self.is_part(number, subject) {
+            return None;
+        }
         if self.subjects.contradicts_itself(subject) {
             return Some((subject, Why::Contradiction));
         }
@@ -71,6 +74,14 @@ impl<'a> Search<'a> {
         }
         let deny = self.covering(number, subject, Effect::Deny)?;
         Some((subject, Why::Swallowed(deny)))
+    }
+
+    /// Whether it was written together with others, as Istio's rules with several sources and operations are: by itself
+    /// it cannot be removed, and what would be left of the rule could mean something else.
+    fn is_part(&self, number: usize, subject: &Subject<'_>) -> bool {
+        let neighbours = [number.checked_sub(1), number.checked_add(1)];
+        let mut neighbours = neighbours.into_iter().flatten().filter_map(|number| self.rules.get(number));
+        neighbours.any(|other| other.place() == subject.place())
     }
 
     /// A rule of an effect that is still there and covers this one.

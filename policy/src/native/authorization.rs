@@ -140,7 +140,7 @@ fn ticket<'a>(item: Item<'a>) -> Option<&'a str> {
 }
 
 /// A Kubernetes namespace: a DNS label.
-pub(super) fn namespace<'a>(item: Item<'a>) -> Option<&'a str> {
+pub(crate) fn namespace<'a>(item: Item<'a>) -> Option<&'a str> {
     let text = name(item)?;
     if text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Some(text);

@@ -11,15 +11,17 @@ use super::{Collected, DUPLICATE_NAME, UNKNOWN_SET, UNUSED_SET};
 use crate::case::Case;
 use crate::diagnostic::{Diagnostics, Severity, nearest, quoted};
 use crate::identity::IdentityPattern;
+use crate::istio::{Allowing, NOTHING_ALLOWS, Spread};
 use crate::rules::{Identities, IdentitySet, Origin, PolicyRules, SetRef};
 use crate::source::{Position, Source};
 
 /// All that has been read.
 #[derive(Default)]
-pub(super) struct Collector {
-    pub(super) policies: Vec<PolicyRules>,
+pub(crate) struct Collector {
+    pub(crate) policies: Vec<PolicyRules>,
     pub(super) cases: Vec<Case>,
     pub(super) services: Vec<Declared>,
+    pub(crate) spread: Spread,
     file: usize,
     file_name: Option<Arc<str>>,
     files: usize,
@@ -27,6 +29,8 @@ pub(super) struct Collector {
     set_numbers: HashMap<String, usize>,
     names: HashMap<Name, Place>,
     duplicates: Vec<Duplicate>,
+    /// Policies, by number, that leave everything denied unless another one allows.
+    expect_allow: Vec<(usize, Place)>,
 }
 
 /// The kind of a document, its namespace and its name.
@@ -86,7 +90,7 @@ impl Collector {
     }
 
     /// A place in the current file, for records and explanations.
-    pub(super) fn origin(&self, position: Position) -> Origin {
+    pub(crate) fn origin(&self, position: Position) -> Origin {
         let file = self.file_name.clone().unwrap_or_default();
         Origin { file, line: position.line, column: position.column }
     }
@@ -121,7 +125,7 @@ impl Collector {
     }
 
     /// Takes the name of a document of some kind.
-    pub(super) fn take_name(&mut self, kind: &'static str, namespace: Option<&str>, name: &str, position: Position) {
+    pub(crate) fn take_name(&mut self, kind: &'static str, namespace: Option<&str>, name: &str, position: Position) {
         let second = self.place(position);
         let first = *self.names.entry((kind, namespace.map(Into::into), name.into())).or_insert(second);
         if first != second {
@@ -133,8 +137,16 @@ impl Collector {
         }
     }
 
+    /// Notes that the policy read last allows nothing, though in its language what it does not deny is allowed.
+    pub(crate) fn expect_allow(&mut self, position: Position) {
+        let place = Place { file: self.file, position };
+        self.expect_allow.extend(self.policies.len().checked_sub(1).map(|number| (number, place)));
+    }
+
     /// Ends the collection; references are judged only if the files are `complete`.
     pub(super) fn finish(self, sources: &[Source<'_>], complete: bool, found: Diagnostics) -> Collected {
+        // What could not be read may allow.
+        let sound = complete && !found.has_errors();
         let mut findings = Findings { sources, found };
         for Duplicate { what, first, second } in self.duplicates {
             let help = format!("rename one of the two; the other is at {}", findings.at(first));
@@ -144,6 +156,17 @@ impl Collector {
             judge_sets(&self.sets, &mut findings);
         }
         let services = service::finish(self.services, &self.sets, &mut findings);
+        let allowing = Allowing::of(&self.policies);
+        let alone = self.expect_allow.iter().filter(|(number, _)| {
+            sound && self.policies.get(*number).is_some_and(|policy| !allowing.may_protect(policy))
+        });
+        for (_, place) in alone {
+            let message =
+                "nothing allows what this policy does not deny: it is denied, and in Istio it would be allowed";
+            let help =
+                "add an ALLOW policy for the same workloads; `policy: {defaultAction: allow}` would be Istio's default";
+            findings.report(Severity::Warning, NOTHING_ALLOWS, *place, message.to_owned(), help.to_owned());
+        }
         let sets = self.sets.into_iter().map(|set| set.set).collect();
         Collected { policies: self.policies, sets, cases: self.cases, services, found: findings.found }
     }

@@ -183,7 +183,7 @@ fn path(item: Item<'_>) -> Option<PathPattern> {
 }
 
 /// An address range, or one address.
-pub(super) fn network(item: Item<'_>) -> Option<IpNet> {
+pub(crate) fn network(item: Item<'_>) -> Option<IpNet> {
     let text = item.string()?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {

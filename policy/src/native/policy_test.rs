@@ -109,7 +109,7 @@ fn read_connection(item: Item<'_>) -> Option<(Called, Asked)> {
 
 /// The labels of a workload, as Kubernetes has them.
 fn labels(item: Item<'_>) -> Option<BTreeMap<String, String>> {
-    let pairs = item.pairs()?.into_iter();
+    let pairs = item.pairs()?;
     pairs.map(|(_, value)| Some((value.name().to_owned(), value.string()?.to_owned()))).collect()
 }
 

@@ -62,12 +62,6 @@ fn kinds() {
         ["2:7 P020 the kind `Pod` is not known | the kinds are AuthorizationPolicy, IdentitySet, PolicyTest, Service"]
     );
     assert_eq!(
-        document("security.istio.io/v1", "AuthorizationPolicy"),
-        [
-            "1:1 P021 Istio's `AuthorizationPolicy` is not supported yet by this version | write it as an AuthorizationPolicy of policy.portcullis.dev/v1"
-        ]
-    );
-    assert_eq!(
         lines(&[("a.yaml", "kind: Service")]),
         ["1:1 P010 `document` lacks the key `apiVersion` | add `apiVersion: …`"]
     );

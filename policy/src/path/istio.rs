@@ -43,6 +43,8 @@ fn of_template(text: &str) -> Result<PathPattern, IstioPathError> {
             "{*}" => ours.push('*'),
             "{**}" if parts.peek().is_some() => return Err(IstioPathError::RestNotLast),
             "{**}" => ours.push_str("**"),
+            // A slash at the end.
+            "" if parts.peek().is_none() => {}
             literal if !literal.is_empty() && literal.bytes().all(is_literal) => ours.push_str(literal),
             other => return Err(IstioPathError::Segment(other.to_owned())),
         }
@@ -99,6 +101,7 @@ mod tests {
             ("/{id}", &[], &["/a", "/%7Bid%7D"]),
             ("/a/{*}/b", &["/a/x/b"], &["/a//b", "/a/x/y/b", "/a/x"]),
             ("/a/{**}", &["/a/", "/a/x/y"], &["/a"]),
+            ("/a/{*}/", &["/a/x/"], &["/a/x", "/a//", "/a/"]),
             ("/{*}/x/{**}", &["/a/x/", "/a/x/b"], &["/a/x", "/x/"]),
             ("/a//b", &[], &["/a/b"]),
         ];

@@ -10,6 +10,10 @@ fn every_case_of_the_corpus_passes() {
     let mut cases = 0;
     for entry in std::fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
+        // Istio's have findings by their nature; see `istio.rs`.
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let bytes = std::fs::read(&path).unwrap();
         let files = [File { name: &name, bytes: &bytes }];

@@ -12,6 +12,8 @@ mod corpus;
 mod decisions;
 mod findings;
 mod index;
+mod istio;
+mod istio_oracle;
 mod oracle;
 mod properties;
 mod services;

@@ -448,7 +448,7 @@ fn path_matches(pattern: &[&str], path: &[&str]) -> bool {
     }
 }
 
-fn network_contains(network: &str, source: &str) -> bool {
+pub fn network_contains(network: &str, source: &str) -> bool {
     let source = source.strip_prefix("::ffff:").unwrap_or(source);
     let (address, length) = network.split_once('/').unwrap_or((network, "32"));
     let bits = |text: &str| match text.parse().unwrap() {
