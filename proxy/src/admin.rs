@@ -170,8 +170,11 @@ fn policy_in_force(sidecar: &Sidecar) -> Value {
     });
     json!({
         "revision": loaded.policy.revision(),
+        "gitRevision": loaded.git_revision,
         "number": loaded.number,
         "since": at(loaded.since),
+        "source": loaded.source.label(),
+        "taken": at(loaded.taken),
         "rules": loaded.policy.rules().count(),
         "services": services.collect::<Vec<_>>(),
         "warnings": loaded.warnings,

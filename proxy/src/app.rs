@@ -237,7 +237,8 @@ fn sources(config: &Config) -> Sources {
 fn policy_sources(config: &Config, credentials: &Credentials) -> PolicySources {
     let opaque = config.inbound.iter().filter(|inbound| inbound.protocol == Protocol::Tcp);
     PolicySources {
-        directories: if config.needs_policy() { config.policy.clone() } else { Vec::new() },
+        directories: if config.needs_policy() { config.policy.directories.clone() } else { Vec::new() },
+        state: config.policy.state.clone(),
         opaque_ports: opaque.map(|inbound| inbound.forward.port()).collect(),
         credentials: credentials.clone(),
     }

@@ -34,8 +34,8 @@ pub struct Config {
     pub trust: Vec<TrustSource>,
     /// The file that names identities and certificates to refuse at once; none by default.
     pub deny_list: Option<PathBuf>,
-    /// Directories with policy documents; empty where nothing asks for one, see [`Config::needs_policy`].
-    pub policy: Vec<PathBuf>,
+    /// See [`Policy`].
+    pub policy: Policy,
     /// Mesh to application.
     pub inbound: Vec<Inbound>,
     /// Application to mesh.
@@ -65,6 +65,15 @@ pub struct Identity {
     pub source: IdentitySource,
     /// Who we must be; without it whoever the first certificate says.
     pub spiffe_id: Option<SpiffeId>,
+}
+
+/// Where policy comes from, and how it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Directories with policy documents; empty where nothing asks for one, see [`Config::needs_policy`].
+    pub directories: Vec<PathBuf>,
+    /// The directory for the copy of the last good policy; none by default.
+    pub state: Option<PathBuf>,
 }
 
 /// One listener for the mesh.

@@ -3,8 +3,11 @@
 //! A decision is made by one loaded set and recorded with it, so that a record never names a rule of another revision.
 
 pub mod directory;
+pub mod git_revision;
+mod keeper;
 mod loaded;
 mod loader;
+pub mod state;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use portcullis_policy::Connection;
 use spiffe::SpiffeId;
 use tokio::sync::watch;
 
-pub use self::loaded::{Loaded, Verdict};
+pub use self::loaded::{Loaded, Recorded, Source, Verdict};
 pub use self::loader::{LoadError, Loader, PolicySources};
 
 /// The policy in force and what is wrong with the one on disk. Cheap readers.

@@ -55,7 +55,7 @@ impl Config {
             "identity": identity(&self.identity),
             "trust": trust,
             "denyList": self.deny_list,
-            "policy": { "directories": self.policy },
+            "policy": { "directories": self.policy.directories, "state": self.policy.state },
             "inbound": inbound,
             "outbound": outbound,
             "workers": self.workers,

@@ -21,13 +21,72 @@ pub struct Loaded {
     pub number: u64,
     /// The policy.
     pub policy: Policy,
+    /// The Git revision that its directories carried.
+    pub git_revision: Option<String>,
+    /// Where its documents come from.
+    pub source: Source,
+    /// When its documents were read from the policy directories.
+    pub taken: SystemTime,
     /// When it was put in force.
     pub since: SystemTime,
     /// What someone should look at.
     pub warnings: Vec<String>,
     counters: HashMap<RuleRef, Counter>,
-    defaults: [(Denial, Counter); 3],
+    /// Denials by default, by whether they were enforced.
+    defaults: Vec<(Denial, Mode, Counter)>,
     allowed_by_default: Counter,
+}
+
+/// Where the documents of a policy come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The policy directories.
+    Directory,
+    /// The copy in the state directory, because those on disk were broken when the sidecar started.
+    State,
+}
+
+impl Source {
+    /// The word on the admin page.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::State => "state",
+        }
+    }
+}
+
+/// What a policy is compiled from, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) contents: &'a Contents,
+    pub(super) source: Source,
+    pub(super) taken: SystemTime,
+    /// The workload whose sidecar this is, once that is known.
+    pub(super) own: Option<&'a SpiffeId>,
+    /// The application's ports that carry opaque TCP.
+    pub(super) opaque_ports: &'a [u16],
+}
+
+/// What the record of a decision says about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded<'a> {
+    /// `allow` or `deny`.
+    pub decision: Option<&'static str>,
+    /// The policy that decided; a default denial has none.
+    pub policy: Option<&'a str>,
+    /// Its rule.
+    pub rule: Option<&'a str>,
+    /// The digest of the documents.
+    pub policy_revision: Option<&'a str>,
+    /// The Git revision that they carried.
+    pub policy_git_revision: Option<&'a str>,
+    /// What the policies in audit mode would have decided, where they have anything to say.
+    pub audit_decision: Option<&'static str>,
+    /// The policy of the rule that would have decided.
+    pub audit_policy: Option<&'a str>,
+    /// That rule.
+    pub audit_rule: Option<&'a str>,
 }
 
 /// What was decided, with the policy that decided it.
@@ -42,13 +101,8 @@ impl Loaded {
     ///
     /// # Errors
     /// Every mistake in them. A rule that names both an opaque TCP port of ours and matchers on HTTP is one.
-    pub(super) fn compile(
-        contents: &Contents,
-        number: u64,
-        own: Option<&SpiffeId>,
-        opaque_ports: &[u16],
-        metrics: &Metrics,
-    ) -> Result<Self, Diagnostics> {
+    pub(super) fn compile(draft: Draft<'_>, number: u64, metrics: &Metrics) -> Result<Self, Diagnostics> {
+        let Draft { contents, source, taken, own, opaque_ports } = draft;
         let files: Vec<File<'_>> =
             contents.files.iter().map(|file| File { name: &file.name, bytes: &file.bytes }).collect();
         let compiled = Policy::compile(&files)?;
@@ -58,16 +112,31 @@ impl Loaded {
             return Err(mistakes);
         }
         let counters = policy.rules().map(|(reference, rule)| (reference, counter(metrics, rule))).collect();
-        let default = |denial: Denial| (denial, metrics.decisions("deny", "", denial.label(), "enforce"));
+        let default = |(denial, mode): (Denial, Mode)| {
+            (denial, mode, metrics.decisions("deny", "", denial.label(), mode.label()))
+        };
+        let of_documents = compiled.warnings.iter().map(|warning| warning.to_string().trim_end().to_owned());
+        let of_revision = contents.without_revision.iter().map(ToString::to_string);
         Ok(Self {
             number,
+            git_revision: contents.git_revision.clone(),
+            source,
+            taken,
             since: SystemTime::now(),
-            warnings: compiled.warnings.iter().map(|warning| warning.to_string().trim_end().to_owned()).collect(),
+            warnings: of_documents.chain(of_revision).collect(),
             counters,
             allowed_by_default: metrics.decisions("allow", "", ALLOWED_BY_DEFAULT, "enforce"),
-            defaults: [Denial::NoPolicy, Denial::NoRule, Denial::PathInDoubt].map(default),
+            defaults: DEFAULTS.map(default).into(),
             policy,
         })
+    }
+
+    /// Whether records and pages would say the same of `other`, so that it need not take the place of this one.
+    pub(super) fn stands_for(&self, other: &Self) -> bool {
+        self.policy.revision() == other.policy.revision()
+            && self.git_revision == other.git_revision
+            && self.source == other.source
+            && self.warnings == other.warnings
     }
 
     /// What can be said of an HTTP connection before its first request; nothing is counted.
@@ -86,9 +155,9 @@ impl Loaded {
     }
 
     fn counted(self: &Arc<Self>, decision: Decision) -> Verdict {
-        self.count(decision.verdict);
+        self.count(decision.verdict, Mode::Enforce);
         if let Some(audited) = decision.audit {
-            self.count(audited);
+            self.count(audited, Mode::Audit);
         }
         if let Some(counter) = decision.marked.and_then(|rule| self.counters.get(&rule)) {
             counter.increment(1);
@@ -96,12 +165,13 @@ impl Loaded {
         Verdict { loaded: Arc::clone(self), decision }
     }
 
-    fn count(&self, decided: Decided) {
+    fn count(&self, decided: Decided, mode: Mode) {
         let counter = match decided {
             Decided::Allow(rule) | Decided::Deny(Denial::Rule(rule)) => self.counters.get(&rule),
             Decided::AllowByDefault => Some(&self.allowed_by_default),
             Decided::Deny(denial) => {
-                self.defaults.iter().find(|(known, _)| *known == denial).map(|(_, counter)| counter)
+                let of = |(known, of, _): &&(Denial, Mode, Counter)| *known == denial && *of == mode;
+                self.defaults.iter().find(of).map(|(_, _, counter)| counter)
             }
         };
         if let Some(counter) = counter {
@@ -111,19 +181,27 @@ impl Loaded {
 }
 
 impl Verdict {
-    /// `allow` or `deny`.
-    pub fn label(&self) -> &'static str {
-        if self.is_allow() { "allow" } else { "deny" }
-    }
-
     /// Whether it is allowed.
     pub fn is_allow(&self) -> bool {
         self.decision.verdict.is_allow()
     }
 
-    /// The rule that decided; a default denial has none.
-    pub fn rule(&self) -> Option<&Rule> {
-        self.decision.verdict.rule().and_then(|rule| self.loaded.policy.rule(rule))
+    /// What its record says; all of it is borrowed from the policy that decided.
+    pub fn record(&self) -> Recorded<'_> {
+        let rule = |decided: Decided| decided.rule().and_then(|rule| self.loaded.policy.rule(rule));
+        let (rule, audited) =
+            (rule(self.decision.verdict), self.decision.audit.map(|audited| (audited, rule(audited))));
+        let audit_rule = audited.and_then(|(_, rule)| rule);
+        Recorded {
+            decision: Some(word(self.decision.verdict)),
+            policy: rule.map(|rule| &*rule.policy),
+            rule: rule.map(|rule| &*rule.name),
+            policy_revision: Some(self.loaded.policy.revision()),
+            policy_git_revision: self.loaded.git_revision.as_deref(),
+            audit_decision: audited.map(|(audited, _)| word(audited)),
+            audit_policy: audit_rule.map(|rule| &*rule.policy),
+            audit_rule: audit_rule.map(|rule| &*rule.name),
+        }
     }
 
     /// The fixed word of a denial: `denied_by_rule`, `no_policy`, `no_rule` or `path_in_doubt`.
@@ -134,6 +212,10 @@ impl Verdict {
             Decided::Deny(denial) => Some(denial.label()),
         }
     }
+}
+
+fn word(decided: Decided) -> &'static str {
+    if decided.is_allow() { "allow" } else { "deny" }
 }
 
 fn counter(metrics: &Metrics, rule: &Rule) -> Counter {
@@ -162,5 +244,12 @@ fn http_rules_on_opaque_ports(policy: &Policy, own: &SpiffeId, opaque_ports: &[u
 
 /// In place of a rule, where nothing is there to allow and `policy.defaultAction` does.
 const ALLOWED_BY_DEFAULT: &str = "default_action";
+/// What is denied without a rule. An audited policy that does not protect a workload has nothing to say about it.
+const DEFAULTS: [(Denial, Mode); 4] = [
+    (Denial::NoRule, Mode::Enforce),
+    (Denial::NoPolicy, Mode::Enforce),
+    (Denial::PathInDoubt, Mode::Enforce),
+    (Denial::NoRule, Mode::Audit),
+];
 /// A rule that cannot mean what it says, given the ports of this sidecar.
 const HTTP_ON_TCP: &str = "C022";

@@ -1,8 +1,11 @@
 //! Loads the policy and watches its directories: the one writer of a [`PolicyStore`].
+//!
+//! A broken policy leaves the last good one in force. When there is none yet, because the process has just started, that
+//! is the copy in the state directory; a policy that is absent never falls back to anything.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_certs_watcher::{Credentials, Notice};
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -10,7 +13,9 @@ use spiffe::SpiffeId;
 
 use super::PolicyStore;
 use super::directory::{self, Contents, DirectoryError, Layout};
-use super::loaded::Loaded;
+use super::keeper::Keeper;
+use super::loaded::{Draft, Loaded, Source};
+use super::state::{Copy, State, StateError};
 use crate::drain::{Phase, Tasks};
 use crate::telemetry::metrics::{Metrics, Reloaded};
 
@@ -25,12 +30,38 @@ pub enum LoadError {
     Documents(Diagnostics),
 }
 
+/// Why the copy in the state directory is not used.
+#[derive(Debug, thiserror::Error)]
+enum NoCopy {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("its documents are no policy for this sidecar: {}", first_line(.0))]
+    Documents(Diagnostics),
+}
+
+impl NoCopy {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::State(error) => error.label(),
+            Self::Documents(_) => "invalid",
+        }
+    }
+}
+
 impl LoadError {
     /// The fixed word for `portcullis_reload_total{reason}`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Directory(error) => error.label(),
             Self::Documents(_) => "invalid",
+        }
+    }
+
+    /// Whether there are documents, and they are wrong: what is absent or cannot be looked at may have been taken away.
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Documents(_) | Self::Directory(DirectoryError::TooLarge(_)) => true,
+            Self::Directory(DirectoryError::Missing(_) | DirectoryError::Unreadable { .. }) => false,
         }
     }
 }
@@ -41,8 +72,10 @@ pub struct Loader {
     sources: PolicySources,
     store: Arc<PolicyStore>,
     metrics: Arc<Metrics>,
+    state: Option<State>,
+    keeper: Option<Keeper>,
     /// What was compiled last, be it put in force or refused.
-    taken: Option<Contents>,
+    taken: Option<Arc<Contents>>,
     /// What was seen and may still be in the making, and since when it has stood still.
     moving: Option<(Contents, Instant)>,
     /// The workload whose ports the rules were checked against.
@@ -54,6 +87,8 @@ pub struct Loader {
 pub struct PolicySources {
     /// The directories with the documents.
     pub directories: Vec<PathBuf>,
+    /// The directory for the copy of the last good policy.
+    pub state: Option<PathBuf>,
     /// The application's ports that carry opaque TCP.
     pub opaque_ports: Vec<u16>,
     /// Tell whose sidecar this is.
@@ -64,8 +99,17 @@ impl Loader {
     /// Loads once. What is absent or broken is no error of the program: the store stays empty and says why.
     pub fn start(sources: PolicySources, metrics: Arc<Metrics>) -> (Self, Arc<PolicyStore>) {
         let store = Arc::new(PolicyStore::new());
-        let mut loader =
-            Self { sources, store: Arc::clone(&store), metrics, taken: None, moving: None, checked_for: None };
+        let state = sources.state.clone().map(|directory| State::new(directory, sources.directories.clone()));
+        let mut loader = Self {
+            keeper: None,
+            state,
+            sources,
+            store: Arc::clone(&store),
+            metrics,
+            taken: None,
+            moving: None,
+            checked_for: None,
+        };
         match directory::read(&loader.sources.directories) {
             // Nothing to decide on: a sidecar that calls listed identities only has no policy.
             Ok(_) if loader.sources.directories.is_empty() => {}
@@ -108,13 +152,13 @@ impl Loader {
                 return Settled::Still;
             }
         };
-        if self.taken.as_ref() == Some(&contents) && self.checked_for == self.own_identity() {
+        if self.taken.as_deref() == Some(&contents) && self.checked_for == self.own_identity() {
             self.moving = None;
             return Settled::Still;
         }
         // A volume is swapped whole. Files written in place may be caught half-way, and half a policy may lack the
         // document that denies: it is taken when it has stood still.
-        let is_new = self.taken.as_ref() != Some(&contents);
+        let is_new = self.taken.as_deref() != Some(&contents);
         if contents.layout == Layout::Plain && is_new {
             match &self.moving {
                 Some((seen, since)) if *seen == contents && since.elapsed() >= SETTLE => {}
@@ -134,36 +178,76 @@ impl Loader {
     }
 
     fn take(&mut self, contents: Contents) {
-        let number = self.store.current.load().as_ref().map_or(0, |loaded| loaded.number) + 1;
         let own = self.own_identity();
-        let loaded = Loaded::compile(&contents, number, own.as_ref(), &self.sources.opaque_ports, &self.metrics);
+        let loaded = self.compile(&contents, Source::Directory, SystemTime::now(), own.as_ref());
+        let contents = Arc::new(contents);
         self.moving = None;
-        self.taken = Some(contents);
+        self.taken = Some(Arc::clone(&contents));
         self.checked_for = own;
         match loaded {
-            Ok(loaded) => self.put_in_force(loaded),
+            Ok(loaded) => self.put_in_force(loaded, contents),
             Err(found) => self.refuse(&LoadError::Documents(found)),
         }
     }
 
-    fn put_in_force(&self, loaded: Loaded) {
+    fn compile(
+        &self,
+        contents: &Contents,
+        source: Source,
+        taken: SystemTime,
+        own: Option<&SpiffeId>,
+    ) -> Result<Loaded, Diagnostics> {
+        let number = self.store.current.load().as_ref().map_or(0, |loaded| loaded.number) + 1;
+        let draft = Draft { contents, source, taken, own, opaque_ports: &self.sources.opaque_ports };
+        Loaded::compile(draft, number, &self.metrics)
+    }
+
+    /// Puts a policy from the policy directories in force, and keeps a copy of it.
+    fn put_in_force(&mut self, loaded: Loaded, contents: Arc<Contents>) {
         let had_problem = self.store.problem.swap(None).is_some();
+        self.metrics.policy_outdated(0.0);
         let revision = loaded.policy.revision().to_owned();
-        if self.store.current.load().as_ref().is_some_and(|current| current.policy.revision() == revision) {
+        if self.store.current.load().as_ref().is_some_and(|current| current.stands_for(&loaded)) {
             if had_problem {
                 tracing::info!(revision, "the policy on disk is again the one in force");
             }
             return;
         }
+        let taken = loaded.taken;
+        self.publish(loaded);
+        self.metrics.reloaded(Reloaded::Policy);
+        if let Some(keeper) = self.keeper() {
+            keeper.keep(Copy { contents, taken, revision });
+        }
+    }
+
+    fn publish(&self, loaded: Loaded) {
         for warning in &loaded.warnings {
             tracing::warn!(warning, "the policy should be looked at");
         }
-        let (number, since, rules) = (loaded.number, loaded.since, loaded.policy.rules().count());
-        self.store.current.store(Some(Arc::new(loaded)));
-        self.store.changed.send_replace(number);
-        self.metrics.reloaded(Reloaded::Policy);
-        self.metrics.generation(Reloaded::Policy, number, since);
-        tracing::info!(revision, number, rules, "policy in force");
+        let loaded = Arc::new(loaded);
+        self.store.current.store(Some(Arc::clone(&loaded)));
+        self.store.changed.send_replace(loaded.number);
+        self.metrics.generation(Reloaded::Policy, loaded.number, loaded.since);
+        self.metrics.policy_taken(loaded.taken);
+        self.metrics.policy_from_state(f64::from(loaded.source == Source::State));
+        let (revision, git_revision) = (loaded.policy.revision(), loaded.git_revision.as_deref());
+        let (number, source, rules) = (loaded.number, loaded.source.label(), loaded.policy.rules().count());
+        tracing::info!(revision, git_revision, number, source, rules, "policy in force");
+    }
+
+    /// The keeper of copies, where a state directory is configured; started with the first policy that there is to keep.
+    fn keeper(&mut self) -> Option<&Keeper> {
+        if let (None, Some(state)) = (&self.keeper, &self.state) {
+            match Keeper::start(state.clone(), Arc::clone(&self.metrics)) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(error) => {
+                    self.metrics.policy_not_copied("no_thread");
+                    tracing::warn!(%error, "no copy of the policy is kept: the system gives no thread for it");
+                }
+            }
+        }
+        self.keeper.as_ref()
     }
 
     fn refuse(&self, error: &LoadError) {
@@ -171,17 +255,52 @@ impl Loader {
             LoadError::Documents(found) => found.iter().map(Diagnostic::to_string).collect::<String>(),
             LoadError::Directory(_) => crate::error_chain(error),
         };
-        let text = text.trim_end().to_owned();
+        let mut text = text.trim_end().to_owned();
+        let mut from_copy = false;
+        match self.copy(error) {
+            None => {}
+            Some(Ok(loaded)) => {
+                self.metrics.reloaded(Reloaded::PolicyCopy);
+                self.metrics.policy_copy_taken(loaded.taken);
+                self.publish(loaded);
+                from_copy = true;
+            }
+            Some(Err(no_copy)) => {
+                self.metrics.reload_refused(Reloaded::PolicyCopy, no_copy.label());
+                let no_copy = crate::error_chain(&no_copy);
+                text.push_str(&format!("\nthere is no copy of the last good policy to fall back to: {no_copy}"));
+            }
+        }
+        let current = self.store.current.load();
+        self.metrics.policy_outdated(f64::from(current.is_some()));
         let before = self.store.problem.swap(Some(Arc::new(text.clone())));
-        if before.is_some_and(|before| *before == text) {
+        if !from_copy && before.is_some_and(|before| *before == text) {
             return;
         }
         self.metrics.reload_refused(Reloaded::Policy, error.label());
-        if self.store.current.load().is_some() {
-            tracing::warn!(error = text, "the policy on disk is refused, the last good one stays in force");
-        } else {
-            tracing::error!(error = text, "there is no policy: all traffic is refused until there is one");
+        match current.as_ref() {
+            Some(current) if from_copy => {
+                let (revision, git_revision) = (current.policy.revision(), current.git_revision.as_deref());
+                let age_seconds = current.taken.elapsed().unwrap_or_default().as_secs();
+                let message = "the policy on disk is broken: the last good one is in force, from the state directory";
+                tracing::error!(error = text, revision, git_revision, age_seconds, "{message}");
+            }
+            Some(_) => tracing::warn!(error = text, "the policy on disk is refused, the last good one stays in force"),
+            None => tracing::error!(error = text, "there is no policy: all traffic is refused until there is one"),
         }
+    }
+
+    /// The copy in the state directory, where it is called for: the documents on disk are broken, and no policy has been
+    /// in force yet. It waits for our own identity, without which it cannot be checked for this sidecar; until then
+    /// nothing is served anyway.
+    fn copy(&self, error: &LoadError) -> Option<Result<Loaded, NoCopy>> {
+        let state = self.state.as_ref().filter(|_| error.is_broken() && self.store.current.load().is_none())?;
+        let own = self.own_identity()?;
+        let loaded = state.read().map_err(NoCopy::from).and_then(|copy| {
+            let loaded = self.compile(&copy.contents, Source::State, copy.taken, Some(&own));
+            loaded.map_err(NoCopy::Documents)
+        });
+        Some(loaded)
     }
 }
 

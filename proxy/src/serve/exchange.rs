@@ -131,7 +131,7 @@ impl Exchange {
 
     fn write_line(&self, took_us: u64) {
         let parties = &*self.parties;
-        let rule = self.verdict.as_ref().and_then(Verdict::rule);
+        let decided = self.verdict.as_ref().map(Verdict::record).unwrap_or_default();
         let trace_id = format!("{:032x}", self.trace.trace_id);
         parties.telemetry.access_log.write(&Line {
             time: self.time,
@@ -144,9 +144,9 @@ impl Exchange {
             host: self.host.as_deref(),
             path: self.path(),
             status: self.status,
-            decision: self.verdict.as_ref().map(Verdict::label),
-            policy: rule.map(|rule| &*rule.policy),
-            rule: rule.map(|rule| &*rule.name),
+            decision: decided.decision,
+            policy: decided.policy,
+            rule: decided.rule,
             reason: self.reason,
             duration_us: took_us,
             bytes_in: self.upload.bytes(),
@@ -154,6 +154,11 @@ impl Exchange {
             upstream: self.upstream.as_deref(),
             trace_id: Some(&trace_id),
             request_id: self.request_id.to_str().ok(),
+            policy_revision: decided.policy_revision,
+            policy_git_revision: decided.policy_git_revision,
+            audit_decision: decided.audit_decision,
+            audit_policy: decided.audit_policy,
+            audit_rule: decided.audit_rule,
         });
     }
 

@@ -10,10 +10,15 @@ use super::*;
 const FIRST: &str = "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {name: first}\n";
 
 fn loader(directory: &Path) -> (Loader, Arc<PolicyStore>) {
+    loader_with(directory, None)
+}
+
+fn loader_with(directory: &Path, state: Option<PathBuf>) -> (Loader, Arc<PolicyStore>) {
     let nowhere =
         Sources { identity: directory.join("identity").into(), expected: None, trust: Vec::new(), deny_list: None };
     let (_, credentials) = Watcher::new(nowhere, Pace::default(), system_clock(), Box::new(|_| {}));
-    let sources = PolicySources { directories: vec![directory.to_owned()], opaque_ports: Vec::new(), credentials };
+    let sources =
+        PolicySources { directories: vec![directory.to_owned()], state, opaque_ports: Vec::new(), credentials };
     Loader::start(sources, Arc::new(Metrics::new()))
 }
 
@@ -53,4 +58,37 @@ fn a_directory_that_goes_away_leaves_the_last_good_policy() {
     loader.look();
     assert!(store.problem().unwrap().contains("does not exist"));
     assert_eq!(store.current().unwrap().number, 1);
+}
+
+#[test]
+fn a_copy_is_not_put_in_force_before_it_can_be_checked_for_this_sidecar() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, state) = (folder.path().join("policy"), folder.path().join("state"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("policy.yaml"), policy("first")).unwrap();
+    let contents = directory::read(std::slice::from_ref(&directory)).unwrap();
+    let kept = Copy { contents: Arc::new(contents), taken: SystemTime::now(), revision: String::new() };
+    State::new(state.clone(), vec![directory.clone()]).write(&kept).unwrap();
+    fs::write(directory.join("policy.yaml"), "broken").unwrap();
+    // Without an identity nobody knows which rules are for this workload.
+    let (_loader, store) = loader_with(&directory, Some(state));
+    assert!(store.current().is_none());
+}
+
+#[test]
+fn a_git_revision_alone_makes_another_policy_for_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.yaml"), policy("first")).unwrap();
+    let (mut loader, store) = loader(folder.path());
+    assert_eq!(store.current().unwrap().git_revision, None);
+    for (revision, number, expected) in
+        [("1a2b3c4", 2, Some("1a2b3c4")), ("5d6e7f8", 3, Some("5d6e7f8")), ("main", 4, None)]
+    {
+        fs::write(folder.path().join("git-revision"), revision).unwrap();
+        loader.take(directory::read(&loader.sources.directories).unwrap());
+        let current = store.current().unwrap();
+        assert_eq!((current.number, current.git_revision.as_deref()), (number, expected));
+    }
+    let warnings = store.current().unwrap().warnings.join("\n");
+    assert!(warnings.contains("git-revision"), "{warnings}");
 }
