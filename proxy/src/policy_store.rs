@@ -7,6 +7,7 @@ pub mod git_revision;
 mod keeper;
 mod loaded;
 mod loader;
+mod request;
 pub mod state;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 pub use self::loaded::{Loaded, Recorded, Source, Verdict};
 pub use self::loader::{LoadError, Loader, PolicySources};
+pub use self::request::{Fields, Opening};
 
 /// The policy in force and what is wrong with the one on disk. Cheap readers.
 #[derive(Debug)]

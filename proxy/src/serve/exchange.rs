@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::connection::Activity;
 use crate::http::headers;
 use crate::http::upload::Upload;
-use crate::policy_store::Verdict;
+use crate::policy_store::{Opening, Verdict};
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::Line;
@@ -60,6 +60,8 @@ pub struct Exchange {
     pub status: Option<u16>,
     /// What the policy said.
     pub verdict: Option<Verdict>,
+    /// The request itself, where it asks for an upgrade: it is decided again for as long as the tunnel lasts.
+    pub opening: Option<Box<Opening>>,
     /// Why the sidecar answered itself, or why the exchange broke off.
     pub reason: Option<&'static str>,
     /// The address that was connected to.
@@ -93,6 +95,7 @@ impl Exchange {
             target: None,
             status: None,
             verdict: None,
+            opening: None,
             reason: None,
             upstream: None,
             answered_by: None,

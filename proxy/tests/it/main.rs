@@ -32,6 +32,7 @@ mod certs;
 mod chains;
 mod decision_records;
 mod drain;
+mod expiry;
 mod grpc;
 mod headers;
 mod inbound_http;
