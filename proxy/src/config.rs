@@ -7,6 +7,7 @@ mod read;
 mod show;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use portcullis_certs_watcher::{IdentitySource, TrustSource};
 pub use portcullis_policy::Protocol;
 use portcullis_policy::ServiceName;
 use portcullis_policy::diagnostic::Diagnostics;
-use spiffe::SpiffeId;
+use portcullis_policy::{DefaultAction, Options};
+use spiffe::{SpiffeId, TrustDomain};
 
 pub use self::answerers::{Answerers, NoSuchService, of_service};
 pub use self::show::{stale_crl_word, unknown_status_word};
@@ -74,6 +76,37 @@ pub struct Policy {
     pub directories: Vec<PathBuf>,
     /// The directory for the copy of the last good policy; none by default.
     pub state: Option<PathBuf>,
+    /// The labels of this workload, for the selectors of Istio's policies; none by default.
+    pub labels: BTreeMap<String, String>,
+    /// The namespace whose policies of Istio's hold for every workload. Default `istio-system`.
+    pub root_namespace: Option<String>,
+    /// The trust domain that `cluster.local` stands for in Istio's principals; by default it is one like others.
+    pub cluster_local: Option<TrustDomain>,
+    /// See [`AllowByDefault`]; by default what nothing allows is denied.
+    pub allow_by_default: Option<AllowByDefault>,
+}
+
+/// Istio's answer for a workload that no policy which allows protects: whatever no rule denies is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowByDefault {
+    /// Why; one line.
+    pub reason: Option<String>,
+    /// From this moment (seconds since 1970) on the answer is deny.
+    pub until: Option<i64>,
+}
+
+impl Policy {
+    /// What documents are compiled with at `now`, in seconds since 1970.
+    pub fn options(&self, now: i64) -> Options {
+        let default = Options::default();
+        let allows = self.allow_by_default.as_ref().is_some_and(|allow| allow.until.is_none_or(|until| now < until));
+        Options {
+            labels: self.labels.clone(),
+            default_action: if allows { DefaultAction::Allow } else { DefaultAction::Deny },
+            root_namespace: self.root_namespace.clone().unwrap_or(default.root_namespace),
+            cluster_local: self.cluster_local.clone(),
+        }
+    }
 }
 
 /// One listener for the mesh.

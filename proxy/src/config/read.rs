@@ -281,6 +281,7 @@ const NOTHING_TO_DO: &str = "C020";
 const UNSUPPORTED: &str = "C021";
 // C022 is a rule of the policy that cannot mean what it says.
 const KEYS_ELSEWHERE: &str = "C023";
+const ALLOWS_BY_DEFAULT: &str = "C024";
 static CODES: Codes = Codes {
     encoding: "C001",
     too_large: "C002",

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use metrics::Counter;
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
 use portcullis_policy::{
-    Admission, Connection, Decision, Denial, Effect, File, Mode, Policy, Request, Rule, RuleRef, Verdict as Decided,
+    Admission, Connection, Decision, DefaultAction, Denial, Effect, File, Mode, Options, Policy, Request, Rule,
+    RuleRef, Verdict as Decided,
 };
 use spiffe::SpiffeId;
 
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub git_revision: Option<String>,
     /// Where its documents come from.
     pub source: Source,
+    /// What becomes of a call to a workload that no policy which allows protects.
+    pub default_action: DefaultAction,
     /// When its documents were read from the policy directories.
     pub taken: SystemTime,
     /// When it was put in force.
@@ -56,14 +59,21 @@ impl Source {
     }
 }
 
+/// What a policy is compiled for: another one follows from the same documents when this changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Circumstances {
+    /// The workload whose sidecar this is, once that is known.
+    pub(super) own: Option<SpiffeId>,
+    pub(super) options: Options,
+}
+
 /// What a policy is compiled from, and for whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draft<'a> {
     pub(super) contents: &'a Contents,
     pub(super) source: Source,
     pub(super) taken: SystemTime,
-    /// The workload whose sidecar this is, once that is known.
-    pub(super) own: Option<&'a SpiffeId>,
+    pub(super) circumstances: &'a Circumstances,
     /// The application's ports that carry opaque TCP.
     pub(super) opaque_ports: &'a [u16],
 }
@@ -87,6 +97,10 @@ pub struct Recorded<'a> {
     pub audit_policy: Option<&'a str>,
     /// That rule.
     pub audit_rule: Option<&'a str>,
+    /// The policy whose action is to mark it, which decides nothing.
+    pub marked_policy: Option<&'a str>,
+    /// Its rule.
+    pub marked_rule: Option<&'a str>,
 }
 
 /// What was decided, with the policy that decided it.
@@ -102,12 +116,14 @@ impl Loaded {
     /// # Errors
     /// Every mistake in them. A rule that names both an opaque TCP port of ours and matchers on HTTP is one.
     pub(super) fn compile(draft: Draft<'_>, number: u64, metrics: &Metrics) -> Result<Self, Diagnostics> {
-        let Draft { contents, source, taken, own, opaque_ports } = draft;
+        let Draft { contents, source, taken, circumstances, opaque_ports } = draft;
+        let Circumstances { own, options } = circumstances;
         let files: Vec<File<'_>> =
             contents.files.iter().map(|file| File { name: &file.name, bytes: &file.bytes }).collect();
-        let compiled = Policy::compile(&files)?;
+        let compiled = Policy::compile_with(&files, options)?;
         let policy = compiled.policy;
-        let mistakes = own.map(|own| http_rules_on_opaque_ports(&policy, own, opaque_ports)).unwrap_or_default();
+        let mistakes =
+            own.as_ref().map(|own| http_rules_on_opaque_ports(&policy, own, opaque_ports)).unwrap_or_default();
         if mistakes.has_errors() {
             return Err(mistakes);
         }
@@ -121,6 +137,7 @@ impl Loaded {
             number,
             git_revision: contents.git_revision.clone(),
             source,
+            default_action: options.default_action,
             taken,
             since: SystemTime::now(),
             warnings: of_documents.chain(of_revision).collect(),
@@ -136,6 +153,7 @@ impl Loaded {
         self.policy.revision() == other.policy.revision()
             && self.git_revision == other.git_revision
             && self.source == other.source
+            && self.default_action == other.default_action
             && self.warnings == other.warnings
     }
 
@@ -191,6 +209,7 @@ impl Verdict {
         let rule = |decided: Decided| decided.rule().and_then(|rule| self.loaded.policy.rule(rule));
         let (rule, audited) =
             (rule(self.decision.verdict), self.decision.audit.map(|audited| (audited, rule(audited))));
+        let marked = self.decision.marked.and_then(|rule| self.loaded.policy.rule(rule));
         let audit_rule = audited.and_then(|(_, rule)| rule);
         Recorded {
             decision: Some(word(self.decision.verdict)),
@@ -201,6 +220,8 @@ impl Verdict {
             audit_decision: audited.map(|(audited, _)| word(audited)),
             audit_policy: audit_rule.map(|rule| &*rule.policy),
             audit_rule: audit_rule.map(|rule| &*rule.name),
+            marked_policy: marked.map(|rule| &*rule.policy),
+            marked_rule: marked.map(|rule| &*rule.name),
         }
     }
 

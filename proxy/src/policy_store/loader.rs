@@ -3,19 +3,19 @@
 //! A broken policy leaves the last good one in force. When there is none yet, because the process has just started, that
 //! is the copy in the state directory; a policy that is absent never falls back to anything.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_certs_watcher::{Credentials, Notice};
+use portcullis_policy::DefaultAction;
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
-use spiffe::SpiffeId;
 
-use super::PolicyStore;
 use super::directory::{self, Contents, DirectoryError, Layout};
 use super::keeper::Keeper;
-use super::loaded::{Draft, Loaded, Source};
+use super::loaded::{Circumstances, Draft, Loaded, Source};
 use super::state::{Copy, State, StateError};
+use super::{PolicyStore, unix_seconds};
+use crate::config;
 use crate::drain::{Phase, Tasks};
 use crate::telemetry::metrics::{Metrics, Reloaded};
 
@@ -78,17 +78,15 @@ pub struct Loader {
     taken: Option<Arc<Contents>>,
     /// What was seen and may still be in the making, and since when it has stood still.
     moving: Option<(Contents, Instant)>,
-    /// The workload whose ports the rules were checked against.
-    checked_for: Option<SpiffeId>,
+    /// What it was compiled for.
+    taken_for: Option<Circumstances>,
 }
 
 /// Where the policy comes from, and what is known about the workload that it protects.
 #[derive(Debug)]
 pub struct PolicySources {
-    /// The directories with the documents.
-    pub directories: Vec<PathBuf>,
-    /// The directory for the copy of the last good policy.
-    pub state: Option<PathBuf>,
+    /// Where the documents are and how they are read; without directories there is no policy.
+    pub policy: config::Policy,
     /// The application's ports that carry opaque TCP.
     pub opaque_ports: Vec<u16>,
     /// Tell whose sidecar this is.
@@ -99,7 +97,8 @@ impl Loader {
     /// Loads once. What is absent or broken is no error of the program: the store stays empty and says why.
     pub fn start(sources: PolicySources, metrics: Arc<Metrics>) -> (Self, Arc<PolicyStore>) {
         let store = Arc::new(PolicyStore::new());
-        let state = sources.state.clone().map(|directory| State::new(directory, sources.directories.clone()));
+        let state =
+            sources.policy.state.clone().map(|directory| State::new(directory, sources.policy.directories.clone()));
         let mut loader = Self {
             keeper: None,
             state,
@@ -108,11 +107,11 @@ impl Loader {
             metrics,
             taken: None,
             moving: None,
-            checked_for: None,
+            taken_for: None,
         };
-        match directory::read(&loader.sources.directories) {
+        match directory::read(&loader.sources.policy.directories) {
             // Nothing to decide on: a sidecar that calls listed identities only has no policy.
-            Ok(_) if loader.sources.directories.is_empty() => {}
+            Ok(_) if loader.sources.policy.directories.is_empty() => {}
             Ok(contents) => loader.take(contents),
             Err(error) => loader.refuse(&error.into()),
         }
@@ -121,7 +120,7 @@ impl Loader {
 
     /// Watches until the process ends, on a thread where a slow disk or a large policy stalls nobody.
     pub async fn run(mut self, tasks: Tasks) {
-        let mut notice = Notice::new(&self.sources.directories);
+        let mut notice = Notice::new(&self.sources.policy.directories);
         let mut identity = self.sources.credentials.changed();
         loop {
             notice.arm();
@@ -133,6 +132,7 @@ impl Loader {
                 Settled::Still if notice.is_blind() => BLIND_POLL,
                 Settled::Still => POLL,
             };
+            let wait = wait.min(self.default_ends_in());
             tokio::select! {
                 // Nothing is lost by dropping any of them: a notice that was not taken stays.
                 () = notice.changed() => {}
@@ -144,7 +144,7 @@ impl Loader {
     }
 
     fn look(&mut self) -> Settled {
-        let contents = match directory::read(&self.sources.directories) {
+        let contents = match directory::read(&self.sources.policy.directories) {
             Ok(contents) => contents,
             Err(error) => {
                 self.taken = None;
@@ -152,7 +152,7 @@ impl Loader {
                 return Settled::Still;
             }
         };
-        if self.taken.as_deref() == Some(&contents) && self.checked_for == self.own_identity() {
+        if self.taken.as_deref() == Some(&contents) && self.taken_for.as_ref() == Some(&self.circumstances()) {
             self.moving = None;
             return Settled::Still;
         }
@@ -173,17 +173,25 @@ impl Loader {
         Settled::Still
     }
 
-    fn own_identity(&self) -> Option<SpiffeId> {
-        self.sources.credentials.snapshot().material.as_ref().map(|own| own.id().clone())
+    fn circumstances(&self) -> Circumstances {
+        let own = self.sources.credentials.snapshot().material.as_ref().map(|own| own.id().clone());
+        Circumstances { own, options: self.sources.policy.options(unix_seconds()) }
+    }
+
+    /// The time until another policy follows from the same documents.
+    fn default_ends_in(&self) -> Duration {
+        let until = self.sources.policy.allow_by_default.as_ref().and_then(|allow| allow.until);
+        let left = until.and_then(|until| u64::try_from(until.saturating_sub(unix_seconds())).ok());
+        left.filter(|left| *left > 0).map_or(Duration::MAX, Duration::from_secs)
     }
 
     fn take(&mut self, contents: Contents) {
-        let own = self.own_identity();
-        let loaded = self.compile(&contents, Source::Directory, SystemTime::now(), own.as_ref());
+        let circumstances = self.circumstances();
+        let loaded = self.compile(&contents, Source::Directory, SystemTime::now(), &circumstances);
         let contents = Arc::new(contents);
         self.moving = None;
         self.taken = Some(Arc::clone(&contents));
-        self.checked_for = own;
+        self.taken_for = Some(circumstances);
         match loaded {
             Ok(loaded) => self.put_in_force(loaded, contents),
             Err(found) => self.refuse(&LoadError::Documents(found)),
@@ -195,10 +203,10 @@ impl Loader {
         contents: &Contents,
         source: Source,
         taken: SystemTime,
-        own: Option<&SpiffeId>,
+        circumstances: &Circumstances,
     ) -> Result<Loaded, Diagnostics> {
         let number = self.store.current.load().as_ref().map_or(0, |loaded| loaded.number) + 1;
-        let draft = Draft { contents, source, taken, own, opaque_ports: &self.sources.opaque_ports };
+        let draft = Draft { contents, source, taken, circumstances, opaque_ports: &self.sources.opaque_ports };
         Loaded::compile(draft, number, &self.metrics)
     }
 
@@ -224,6 +232,12 @@ impl Loader {
     fn publish(&self, loaded: Loaded) {
         for warning in &loaded.warnings {
             tracing::warn!(warning, "the policy should be looked at");
+        }
+        let allows = loaded.default_action == DefaultAction::Allow;
+        self.metrics.policy_default_allow(f64::from(allows));
+        if let Some(allow) = self.sources.policy.allow_by_default.as_ref().filter(|_| allows) {
+            let (reason, until) = (allow.reason.as_deref(), allow.until_written());
+            tracing::warn!(reason, until, "whatever no policy denies is allowed where none is there to allow");
         }
         let loaded = Arc::new(loaded);
         self.store.current.store(Some(Arc::clone(&loaded)));
@@ -295,9 +309,10 @@ impl Loader {
     /// nothing is served anyway.
     fn copy(&self, error: &LoadError) -> Option<Result<Loaded, NoCopy>> {
         let state = self.state.as_ref().filter(|_| error.is_broken() && self.store.current.load().is_none())?;
-        let own = self.own_identity()?;
+        let circumstances = self.circumstances();
+        circumstances.own.as_ref()?;
         let loaded = state.read().map_err(NoCopy::from).and_then(|copy| {
-            let loaded = self.compile(&copy.contents, Source::State, copy.taken, Some(&own));
+            let loaded = self.compile(&copy.contents, Source::State, copy.taken, &circumstances);
             loaded.map_err(NoCopy::Documents)
         });
         Some(loaded)

@@ -162,6 +162,8 @@ impl Exchange {
             audit_decision: decided.audit_decision,
             audit_policy: decided.audit_policy,
             audit_rule: decided.audit_rule,
+            marked_policy: decided.marked_policy,
+            marked_rule: decided.marked_rule,
         });
     }
 

@@ -75,6 +75,8 @@ impl Drop for OpaqueRecord {
             audit_decision: decided.audit_decision,
             audit_policy: decided.audit_policy,
             audit_rule: decided.audit_rule,
+            marked_policy: decided.marked_policy,
+            marked_rule: decided.marked_rule,
             upstream: self.upstream.as_deref(),
             reason: self.reason,
             ..Line::tcp(self.direction, self.port, self.time, self.started.elapsed(), bytes)

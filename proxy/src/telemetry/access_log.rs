@@ -100,6 +100,12 @@ pub struct Line<'a> {
     /// The rule that would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_rule: Option<&'a str>,
+    /// The policy whose action is to mark it, without deciding anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_policy: Option<&'a str>,
+    /// The rule that marked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_rule: Option<&'a str>,
 }
 
 impl Line<'_> {
@@ -131,6 +137,8 @@ impl Line<'_> {
             audit_decision: None,
             audit_policy: None,
             audit_rule: None,
+            marked_policy: None,
+            marked_rule: None,
         }
     }
 }
@@ -312,6 +320,8 @@ mod tests {
             audit_decision: None,
             audit_policy: None,
             audit_rule: None,
+            marked_policy: None,
+            marked_rule: None,
         }
     }
 

@@ -217,6 +217,11 @@ impl Metrics {
         self.gauge(POLICY_OUTDATED, outdated);
     }
 
+    /// Publishes whether what no policy denies is allowed where none is there to allow: 1 or 0.
+    pub fn policy_default_allow(&self, allows: f64) {
+        self.gauge(POLICY_DEFAULT_ALLOW, allows);
+    }
+
     /// Publishes when the documents of the copy in the state directory were read from the policy directories.
     pub fn policy_copy_taken(&self, taken: SystemTime) {
         self.gauge(POLICY_COPY_TAKEN, seconds(taken));
@@ -325,6 +330,7 @@ const GENERATION_SINCE: &str = "portcullis_generation_timestamp_seconds";
 const POLICY_TAKEN: &str = "portcullis_policy_taken_timestamp_seconds";
 const POLICY_FROM_STATE: &str = "portcullis_policy_from_state";
 const POLICY_OUTDATED: &str = "portcullis_policy_outdated";
+const POLICY_DEFAULT_ALLOW: &str = "portcullis_policy_default_allow";
 const POLICY_COPY_TAKEN: &str = "portcullis_policy_copy_taken_timestamp_seconds";
 const POLICY_COPIES: &str = "portcullis_policy_copies_total";
 const ACCESS_LOG_DROPPED: &str = "portcullis_access_log_dropped_total";
@@ -369,6 +375,7 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     ),
     (POLICY_FROM_STATE, None, "1 while the policy in force is the copy in the state directory"),
     (POLICY_OUTDATED, None, "1 while the policy in force is older than the documents on disk, which are refused"),
+    (POLICY_DEFAULT_ALLOW, None, "1 while what no policy denies is allowed where none is there to allow"),
     (POLICY_COPY_TAKEN, None, "When the documents of the copy in the state directory were read, in seconds since 1970"),
     (
         POLICY_COPIES,

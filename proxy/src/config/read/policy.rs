@@ -1,20 +1,25 @@
 //! `policy`: where the documents are, where a copy of them is kept, and how they are read.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use portcullis_policy::document::{Fields, Item};
+use spiffe::TrustDomain;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::{CODES, TWICE, not_yet, path};
-use crate::config::Policy;
+use super::{ALLOWS_BY_DEFAULT, CODES, TWICE, path};
+use crate::config::{AllowByDefault, Policy};
 
 pub(super) fn policy(item: Item<'_>) -> Option<Policy> {
-    let fields = item.fields(&["directory", "directories", "state", "defaultAction"])?;
-    if let Some(item) = fields.optional("defaultAction") {
-        not_yet(item);
-    }
+    let fields = item.fields(&KEYS)?;
     let directories = directories(item, &fields);
-    let state = fields.optional("state").map(path);
-    let (directories, state) = (directories?, state.map_or(Some(None), |state| state.map(Some))?);
+    let state = fields.optional("state").map_or(Some(None), |state| path(state).map(Some));
+    let labels = fields.optional("labels").map_or(Some(BTreeMap::new()), labels);
+    let root_namespace = fields.optional("rootNamespace").map_or(Some(None), |item| namespace(item).map(Some));
+    let cluster_local = fields.optional("clusterLocal").map_or(Some(None), |item| trust_domain(item).map(Some));
+    let allow_by_default = default_action(&fields);
+    let (directories, state) = (directories?, state?);
     if let (Some(state), Some(at)) = (&state, fields.optional("state"))
         && let Some(directory) = directories.iter().find(|directory| state.starts_with(directory))
     {
@@ -22,7 +27,14 @@ pub(super) fn policy(item: Item<'_>) -> Option<Policy> {
         at.error(CODES.bad_value, message).help("name a directory that nothing but this sidecar writes");
         return None;
     }
-    Some(Policy { directories, state })
+    Some(Policy {
+        directories,
+        state,
+        labels: labels?,
+        root_namespace: root_namespace?,
+        cluster_local: cluster_local?,
+        allow_by_default: allow_by_default?,
+    })
 }
 
 fn directories(item: Item<'_>, fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
@@ -40,3 +52,120 @@ fn directories(item: Item<'_>, fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
         }
     }
 }
+
+fn default_action(fields: &Fields<'_>) -> Option<Option<AllowByDefault>> {
+    let action = fields.optional("defaultAction");
+    let allows = action.map_or(Some(false), |item| item.choice(&[("deny", false), ("allow", true)]));
+    let reason = fields.optional("defaultActionReason");
+    let until = fields.optional("defaultActionUntil");
+    let read_reason = reason.map_or(Some(None), |item| one_line(item).map(Some));
+    let read_until = until.map_or(Some(None), |item| moment(item).map(Some));
+    let allows = allows?;
+    if let Some(item) = reason.or(until).filter(|_| !allows) {
+        let message = format!("`{}` is for `defaultAction: allow`, and the default action is deny", item.name());
+        item.error(CODES.bad_value, message).help("leave it out");
+        return None;
+    }
+    let (reason, until) = (read_reason?, read_until?);
+    if let Some(item) = action.filter(|_| allows) {
+        let reported =
+            item.warning(ALLOWS_BY_DEFAULT, "whatever no policy denies is allowed where none is there to allow");
+        reported.help(match (&reason, until) {
+            (Some(_), Some(_)) => "add a policy that allows, and take `defaultAction` out",
+            _ => "say why and until when: `defaultActionReason` and `defaultActionUntil`",
+        });
+    }
+    Some(allows.then_some(AllowByDefault { reason, until }))
+}
+
+fn moment(item: Item<'_>) -> Option<i64> {
+    let text = item.text()?;
+    let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) else {
+        let reported = item.error(CODES.bad_value, format!("`{text}` is not a time"));
+        reported.help("write it as in RFC 3339, with a time zone: 2026-12-31T00:00:00Z");
+        return None;
+    };
+    Some(time.unix_timestamp())
+}
+
+fn one_line(item: Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    if text.chars().count() <= MOST_REASON && !text.chars().any(char::is_control) {
+        return Some(text.to_owned());
+    }
+    let message = format!("`{}` is not one line of at most {MOST_REASON} characters", item.name());
+    item.error(CODES.bad_value, message).help("it is shown in a log line; leave the long story to the ticket");
+    None
+}
+
+/// Names and values as Kubernetes lets them be: a selector could match no others.
+fn labels(item: Item<'_>) -> Option<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    let mut complete = true;
+    for (at, value) in item.pairs()? {
+        let name = value.name();
+        let (prefix, rest) = name.rsplit_once('/').map_or((None, name), |(prefix, rest)| (Some(prefix), rest));
+        let is_name = is_label_part(rest) && prefix.is_none_or(|prefix| prefix.len() <= 253 && is_dotted(prefix));
+        if !is_name {
+            let reported = value.error_at(at, CODES.bad_value, format!("`{name}` is no name of a label"));
+            reported.help("write it as the pod has it, such as app or app.kubernetes.io/name");
+            complete = false;
+        }
+        match value.string() {
+            Some(text) if is_label_part(text) => drop(labels.insert(name.to_owned(), text.to_owned())),
+            Some(text) => {
+                let reported = value.error(CODES.bad_value, format!("`{text}` is no value of a label"));
+                reported
+                    .help("at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit");
+                complete = false;
+            }
+            None => complete = false,
+        }
+    }
+    complete.then_some(labels)
+}
+
+fn namespace(item: Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    let is_one = text.len() <= 63 && !text.contains('.') && is_dotted(text);
+    if !is_one {
+        let reported = item.error(CODES.bad_value, format!("`{text}` is no namespace"));
+        reported.help("at most 63 small letters, digits and `-`, such as istio-system");
+    }
+    is_one.then(|| text.to_owned())
+}
+
+fn trust_domain(item: Item<'_>) -> Option<TrustDomain> {
+    item.parsed(CODES.bad_value, |text| {
+        TrustDomain::new(text).map_err(|error| format!("`{text}` is no trust domain: {error}"))
+    })
+}
+
+fn is_label_part(text: &str) -> bool {
+    let ends_well = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    inner && text.len() <= 63 && ends_well(text.bytes().next()) && ends_well(text.bytes().next_back())
+}
+
+/// Whether it is a DNS name in small letters.
+fn is_dotted(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let inner = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
+    };
+    text.split('.').all(is_part)
+}
+
+const KEYS: [&str; 9] = [
+    "directory",
+    "directories",
+    "state",
+    "labels",
+    "rootNamespace",
+    "clusterLocal",
+    "defaultAction",
+    "defaultActionReason",
+    "defaultActionUntil",
+];
+/// It stands in a log line.
+const MOST_REASON: usize = 200;

@@ -1,7 +1,7 @@
 //! What the loader takes, and when.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portcullis_certs_watcher::{Pace, Sources, Watcher, system_clock};
 
@@ -17,8 +17,8 @@ fn loader_with(directory: &Path, state: Option<PathBuf>) -> (Loader, Arc<PolicyS
     let nowhere =
         Sources { identity: directory.join("identity").into(), expected: None, trust: Vec::new(), deny_list: None };
     let (_, credentials) = Watcher::new(nowhere, Pace::default(), system_clock(), Box::new(|_| {}));
-    let sources =
-        PolicySources { directories: vec![directory.to_owned()], state, opaque_ports: Vec::new(), credentials };
+    let policy = config::Policy { directories: vec![directory.to_owned()], state, ..config::Policy::default() };
+    let sources = PolicySources { policy, opaque_ports: Vec::new(), credentials };
     Loader::start(sources, Arc::new(Metrics::new()))
 }
 
@@ -85,10 +85,29 @@ fn a_git_revision_alone_makes_another_policy_for_the_records() {
         [("1a2b3c4", 2, Some("1a2b3c4")), ("5d6e7f8", 3, Some("5d6e7f8")), ("main", 4, None)]
     {
         fs::write(folder.path().join("git-revision"), revision).unwrap();
-        loader.take(directory::read(&loader.sources.directories).unwrap());
+        loader.take(directory::read(&loader.sources.policy.directories).unwrap());
         let current = store.current().unwrap();
         assert_eq!((current.number, current.git_revision.as_deref()), (number, expected));
     }
     let warnings = store.current().unwrap().warnings.join("\n");
     assert!(warnings.contains("git-revision"), "{warnings}");
+}
+
+#[test]
+fn what_is_allowed_by_default_ends_when_it_was_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut loader, store) = loader(folder.path());
+    assert_eq!(store.current().unwrap().default_action, DefaultAction::Deny);
+    let now = unix_seconds();
+    for (until, number, action, waits) in [
+        (None, 2, DefaultAction::Allow, false),
+        (Some(now + 3600), 2, DefaultAction::Allow, true),
+        (Some(now - 1), 3, DefaultAction::Deny, false),
+    ] {
+        loader.sources.policy.allow_by_default = Some(config::AllowByDefault { reason: None, until });
+        loader.look();
+        let current = store.current().unwrap();
+        assert_eq!((current.number, current.default_action), (number, action), "until {until:?}");
+        assert_eq!(loader.default_ends_in() < Duration::MAX, waits, "until {until:?}");
+    }
 }
