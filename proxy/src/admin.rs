@@ -175,10 +175,11 @@ fn policy_in_force(sidecar: &Sidecar) -> Value {
         "number": loaded.number,
         "since": at(loaded.since),
         "source": loaded.source.label(),
-        "defaultAction": match loaded.default_action {
+        "defaultAction": match loaded.options.default_action {
             DefaultAction::Allow => "allow",
             DefaultAction::Deny => "deny",
         },
+        "labels": loaded.options.labels,
         "taken": at(loaded.taken),
         "rules": loaded.policy.rules().count(),
         "services": services.collect::<Vec<_>>(),

@@ -3,6 +3,7 @@
 //! The file is read once; changing it takes a restart. What it points at (identity, trust, policy) is watched.
 
 mod answerers;
+pub mod labels;
 mod read;
 mod show;
 mod values;
@@ -78,6 +79,8 @@ pub struct Policy {
     pub state: Option<PathBuf>,
     /// The labels of this workload, for the selectors of Istio's policies; none by default.
     pub labels: BTreeMap<String, String>,
+    /// The file of the downward API that has them, instead.
+    pub labels_file: Option<PathBuf>,
     /// The namespace whose policies of Istio's hold for every workload. Default `istio-system`.
     pub root_namespace: Option<String>,
     /// The trust domain that `cluster.local` stands for in Istio's principals; by default it is one like others.
@@ -96,7 +99,7 @@ pub struct AllowByDefault {
 }
 
 impl Policy {
-    /// What documents are compiled with at `now`, in seconds since 1970.
+    /// What documents are compiled with at `now`, in seconds since 1970, where no file has the labels.
     pub fn options(&self, now: i64) -> Options {
         let default = Options::default();
         let allows = self.allow_by_default.as_ref().is_some_and(|allow| allow.until.is_none_or(|until| now < until));

@@ -5,6 +5,7 @@
 pub mod directory;
 pub mod git_revision;
 mod keeper;
+pub mod labels_file;
 mod loaded;
 mod loader;
 mod request;

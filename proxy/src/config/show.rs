@@ -96,6 +96,7 @@ fn policy(policy: &Policy) -> Value {
         "directories": policy.directories,
         "state": policy.state,
         "labels": policy.labels,
+        "labelsFile": policy.labels_file,
         "rootNamespace": policy.root_namespace.as_deref().unwrap_or(&Options::default().root_namespace),
         "clusterLocal": policy.cluster_local.as_ref().map(ToString::to_string),
         "defaultAction": if allow.is_some() { "allow" } else { "deny" },

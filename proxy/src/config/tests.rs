@@ -341,6 +341,12 @@ fn no_selector_could_match_labels_that_no_pod_can_have() {
             "`a/b` is no trust domain",
         ],
     );
+    check_mistakes(
+        &with_policy("labels: {app: api}, labelsFile: /etc/podinfo/labels"),
+        &["C016 `policy` has both `labels`"],
+    );
+    let file = read(&with_policy("labelsFile: /etc/podinfo/labels")).unwrap().policy.labels_file;
+    assert_eq!(file.as_deref(), Some(std::path::Path::new("/etc/podinfo/labels")));
     check_mistakes(&with_policy("labels: {}"), &["C012 `labels` is an empty mapping"]);
     check_mistakes(&with_policy("state: /policy/copy"), &["C014 `state` is within the policy directory `/policy`"]);
 }

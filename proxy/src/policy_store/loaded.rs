@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use metrics::Counter;
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
 use portcullis_policy::{
-    Admission, Connection, Decision, DefaultAction, Denial, Effect, File, Mode, Options, Policy, Request, Rule,
-    RuleRef, Verdict as Decided,
+    Admission, Connection, Decision, Denial, Effect, File, Mode, Options, Policy, Request, Rule, RuleRef,
+    Verdict as Decided,
 };
 use spiffe::SpiffeId;
 
@@ -26,8 +26,8 @@ pub struct Loaded {
     pub git_revision: Option<String>,
     /// Where its documents come from.
     pub source: Source,
-    /// What becomes of a call to a workload that no policy which allows protects.
-    pub default_action: DefaultAction,
+    /// What it was compiled for, besides what its documents say.
+    pub options: Options,
     /// When its documents were read from the policy directories.
     pub taken: SystemTime,
     /// When it was put in force.
@@ -137,7 +137,7 @@ impl Loaded {
             number,
             git_revision: contents.git_revision.clone(),
             source,
-            default_action: options.default_action,
+            options: options.clone(),
             taken,
             since: SystemTime::now(),
             warnings: of_documents.chain(of_revision).collect(),
@@ -153,7 +153,7 @@ impl Loaded {
         self.policy.revision() == other.policy.revision()
             && self.git_revision == other.git_revision
             && self.source == other.source
-            && self.default_action == other.default_action
+            && self.options == other.options
             && self.warnings == other.warnings
     }
 

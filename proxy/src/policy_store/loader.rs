@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_certs_watcher::{Credentials, Notice};
-use portcullis_policy::DefaultAction;
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity};
+use portcullis_policy::{DefaultAction, Options};
 
 use super::directory::{self, Contents, DirectoryError, Layout};
 use super::keeper::Keeper;
+use super::labels_file::{self, LabelsError};
 use super::loaded::{Circumstances, Draft, Loaded, Source};
 use super::state::{Copy, State, StateError};
 use super::{PolicyStore, unix_seconds};
@@ -28,6 +29,9 @@ pub enum LoadError {
     /// The documents hold mistakes.
     #[error("the policy has {} mistakes; the first: {}", .0.iter().filter(|d| d.severity == Severity::Error).count(), first_line(.0))]
     Documents(Diagnostics),
+    /// Nobody knows which of them select the workload.
+    #[error(transparent)]
+    Labels(#[from] LabelsError),
 }
 
 /// Why the copy in the state directory is not used.
@@ -54,6 +58,7 @@ impl LoadError {
         match self {
             Self::Directory(error) => error.label(),
             Self::Documents(_) => "invalid",
+            Self::Labels(error) => error.label(),
         }
     }
 
@@ -61,7 +66,7 @@ impl LoadError {
     fn is_broken(&self) -> bool {
         match self {
             Self::Documents(_) | Self::Directory(DirectoryError::TooLarge(_)) => true,
-            Self::Directory(DirectoryError::Missing(_) | DirectoryError::Unreadable { .. }) => false,
+            Self::Directory(DirectoryError::Missing(_) | DirectoryError::Unreadable { .. }) | Self::Labels(_) => false,
         }
     }
 }
@@ -80,6 +85,18 @@ pub struct Loader {
     moving: Option<(Contents, Instant)>,
     /// What it was compiled for.
     taken_for: Option<Circumstances>,
+    /// What the policy in force was compiled from, and for.
+    good: Option<Good>,
+}
+
+/// What the policy in force was compiled from, and for, to compile it anew when that changes and the documents on disk are
+/// refused.
+#[derive(Debug)]
+struct Good {
+    contents: Arc<Contents>,
+    source: Source,
+    taken: SystemTime,
+    circumstances: Circumstances,
 }
 
 /// Where the policy comes from, and what is known about the workload that it protects.
@@ -108,6 +125,7 @@ impl Loader {
             taken: None,
             moving: None,
             taken_for: None,
+            good: None,
         };
         match directory::read(&loader.sources.policy.directories) {
             // Nothing to decide on: a sidecar that calls listed identities only has no policy.
@@ -120,7 +138,8 @@ impl Loader {
 
     /// Watches until the process ends, on a thread where a slow disk or a large policy stalls nobody.
     pub async fn run(mut self, tasks: Tasks) {
-        let mut notice = Notice::new(&self.sources.policy.directories);
+        let policy = &self.sources.policy;
+        let mut notice = Notice::new(policy.directories.iter().chain(&policy.labels_file));
         let mut identity = self.sources.credentials.changed();
         loop {
             notice.arm();
@@ -152,7 +171,8 @@ impl Loader {
                 return Settled::Still;
             }
         };
-        if self.taken.as_deref() == Some(&contents) && self.taken_for.as_ref() == Some(&self.circumstances()) {
+        let is_known = |now: Circumstances| self.taken_for.as_ref() == Some(&now);
+        if self.taken.as_deref() == Some(&contents) && self.circumstances().is_ok_and(is_known) {
             self.moving = None;
             return Settled::Still;
         }
@@ -173,9 +193,14 @@ impl Loader {
         Settled::Still
     }
 
-    fn circumstances(&self) -> Circumstances {
+    fn circumstances(&self) -> Result<Circumstances, LabelsError> {
+        let policy = &self.sources.policy;
         let own = self.sources.credentials.snapshot().material.as_ref().map(|own| own.id().clone());
-        Circumstances { own, options: self.sources.policy.options(unix_seconds()) }
+        let mut options = policy.options(unix_seconds());
+        if let Some(file) = &policy.labels_file {
+            options.labels = labels_file::read(file)?;
+        }
+        Ok(Circumstances { own, options })
     }
 
     /// The time until another policy follows from the same documents.
@@ -186,32 +211,34 @@ impl Loader {
     }
 
     fn take(&mut self, contents: Contents) {
-        let circumstances = self.circumstances();
-        let loaded = self.compile(&contents, Source::Directory, SystemTime::now(), &circumstances);
-        let contents = Arc::new(contents);
         self.moving = None;
+        let circumstances = match self.circumstances() {
+            Ok(circumstances) => circumstances,
+            Err(error) => {
+                self.taken_for = None;
+                return self.refuse(&error.into());
+            }
+        };
+        self.taken_for = Some(circumstances.clone());
+        let (source, taken, contents) = (Source::Directory, SystemTime::now(), Arc::new(contents));
         self.taken = Some(Arc::clone(&contents));
-        self.taken_for = Some(circumstances);
-        match loaded {
-            Ok(loaded) => self.put_in_force(loaded, contents),
+        let good = Good { contents, source, taken, circumstances };
+        match self.compile(&good) {
+            Ok(loaded) => self.put_in_force(loaded, good),
             Err(found) => self.refuse(&LoadError::Documents(found)),
         }
     }
 
-    fn compile(
-        &self,
-        contents: &Contents,
-        source: Source,
-        taken: SystemTime,
-        circumstances: &Circumstances,
-    ) -> Result<Loaded, Diagnostics> {
+    fn compile(&self, good: &Good) -> Result<Loaded, Diagnostics> {
+        let Good { contents, source, taken, circumstances } = good;
         let number = self.store.current.load().as_ref().map_or(0, |loaded| loaded.number) + 1;
-        let draft = Draft { contents, source, taken, circumstances, opaque_ports: &self.sources.opaque_ports };
+        let draft =
+            Draft { contents, source: *source, taken: *taken, circumstances, opaque_ports: &self.sources.opaque_ports };
         Loaded::compile(draft, number, &self.metrics)
     }
 
     /// Puts a policy from the policy directories in force, and keeps a copy of it.
-    fn put_in_force(&mut self, loaded: Loaded, contents: Arc<Contents>) {
+    fn put_in_force(&mut self, loaded: Loaded, good: Good) {
         let had_problem = self.store.problem.swap(None).is_some();
         self.metrics.policy_outdated(0.0);
         let revision = loaded.policy.revision().to_owned();
@@ -219,21 +246,23 @@ impl Loader {
             if had_problem {
                 tracing::info!(revision, "the policy on disk is again the one in force");
             }
+            self.good = Some(good);
             return;
         }
-        let taken = loaded.taken;
-        self.publish(loaded);
+        let (contents, taken) = (Arc::clone(&good.contents), good.taken);
+        self.publish(loaded, good);
         self.metrics.reloaded(Reloaded::Policy);
         if let Some(keeper) = self.keeper() {
             keeper.keep(Copy { contents, taken, revision });
         }
     }
 
-    fn publish(&self, loaded: Loaded) {
+    fn publish(&mut self, loaded: Loaded, good: Good) {
+        self.good = Some(good);
         for warning in &loaded.warnings {
             tracing::warn!(warning, "the policy should be looked at");
         }
-        let allows = loaded.default_action == DefaultAction::Allow;
+        let allows = loaded.options.default_action == DefaultAction::Allow;
         self.metrics.policy_default_allow(f64::from(allows));
         if let Some(allow) = self.sources.policy.allow_by_default.as_ref().filter(|_| allows) {
             let (reason, until) = (allow.reason.as_deref(), allow.until_written());
@@ -264,19 +293,19 @@ impl Loader {
         self.keeper.as_ref()
     }
 
-    fn refuse(&self, error: &LoadError) {
+    fn refuse(&mut self, error: &LoadError) {
         let text = match error {
             LoadError::Documents(found) => found.iter().map(Diagnostic::to_string).collect::<String>(),
-            LoadError::Directory(_) => crate::error_chain(error),
+            LoadError::Directory(_) | LoadError::Labels(_) => crate::error_chain(error),
         };
         let mut text = text.trim_end().to_owned();
         let mut from_copy = false;
         match self.copy(error) {
             None => {}
-            Some(Ok(loaded)) => {
+            Some(Ok((loaded, good))) => {
                 self.metrics.reloaded(Reloaded::PolicyCopy);
                 self.metrics.policy_copy_taken(loaded.taken);
-                self.publish(loaded);
+                self.publish(loaded, good);
                 from_copy = true;
             }
             Some(Err(no_copy)) => {
@@ -285,6 +314,7 @@ impl Loader {
                 text.push_str(&format!("\nthere is no copy of the last good policy to fall back to: {no_copy}"));
             }
         }
+        self.follow();
         let current = self.store.current.load();
         self.metrics.policy_outdated(f64::from(current.is_some()));
         let before = self.store.problem.swap(Some(Arc::new(text.clone())));
@@ -307,15 +337,34 @@ impl Loader {
     /// The copy in the state directory, where it is called for: the documents on disk are broken, and no policy has been
     /// in force yet. It waits for our own identity, without which it cannot be checked for this sidecar; until then
     /// nothing is served anyway.
-    fn copy(&self, error: &LoadError) -> Option<Result<Loaded, NoCopy>> {
+    fn copy(&self, error: &LoadError) -> Option<Result<(Loaded, Good), NoCopy>> {
         let state = self.state.as_ref().filter(|_| error.is_broken() && self.store.current.load().is_none())?;
-        let circumstances = self.circumstances();
-        circumstances.own.as_ref()?;
-        let loaded = state.read().map_err(NoCopy::from).and_then(|copy| {
-            let loaded = self.compile(&copy.contents, Source::State, copy.taken, &circumstances);
-            loaded.map_err(NoCopy::Documents)
+        let circumstances = self.circumstances().ok().filter(|circumstances| circumstances.own.is_some())?;
+        let loaded = state.read().map_err(NoCopy::from).and_then(|Copy { contents, taken, .. }| {
+            let good = Good { contents, source: Source::State, taken, circumstances };
+            let loaded = self.compile(&good).map_err(NoCopy::Documents)?;
+            Ok((loaded, good))
         });
         Some(loaded)
+    }
+
+    /// Compiles the policy in force anew when what it was compiled for has changed and the documents on disk cannot take its
+    /// place: what is allowed by default must end whatever is wrong with them.
+    fn follow(&mut self) {
+        let Some(good) = &self.good else { return };
+        let own = self.sources.credentials.snapshot().material.as_ref().map(|own| own.id().clone());
+        let labels = good.circumstances.options.labels.clone();
+        let known =
+            || Circumstances { own, options: Options { labels, ..self.sources.policy.options(unix_seconds()) } };
+        let circumstances = self.circumstances().unwrap_or_else(|_| known());
+        if circumstances.options == good.circumstances.options {
+            return;
+        }
+        let good = Good { contents: Arc::clone(&good.contents), circumstances, ..*good };
+        match self.compile(&good) {
+            Ok(loaded) => self.publish(loaded, good),
+            Err(found) => tracing::warn!(error = first_line(&found), "the policy in force cannot follow what changed"),
+        }
     }
 }
 

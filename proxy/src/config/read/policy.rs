@@ -9,13 +9,17 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{ALLOWS_BY_DEFAULT, CODES, TWICE, path};
-use crate::config::{AllowByDefault, Policy};
+use crate::config::{AllowByDefault, Policy, labels};
 
 pub(super) fn policy(item: Item<'_>) -> Option<Policy> {
     let fields = item.fields(&KEYS)?;
     let directories = directories(item, &fields);
     let state = fields.optional("state").map_or(Some(None), |state| path(state).map(Some));
-    let labels = fields.optional("labels").map_or(Some(BTreeMap::new()), labels);
+    let labels = fields.optional("labels").map_or(Some(BTreeMap::new()), labels_of);
+    let labels_file = fields.optional("labelsFile").map_or(Some(None), |file| path(file).map(Some));
+    if let (Some(_), Some(file)) = (fields.optional("labels"), fields.optional("labelsFile")) {
+        file.error(TWICE, "`policy` has both `labels` and `labelsFile`").help("keep one of them");
+    }
     let root_namespace = fields.optional("rootNamespace").map_or(Some(None), |item| namespace(item).map(Some));
     let cluster_local = fields.optional("clusterLocal").map_or(Some(None), |item| trust_domain(item).map(Some));
     let allow_by_default = default_action(&fields);
@@ -31,6 +35,7 @@ pub(super) fn policy(item: Item<'_>) -> Option<Policy> {
         directories,
         state,
         labels: labels?,
+        labels_file: labels_file?,
         root_namespace: root_namespace?,
         cluster_local: cluster_local?,
         allow_by_default: allow_by_default?,
@@ -98,21 +103,18 @@ fn one_line(item: Item<'_>) -> Option<String> {
     None
 }
 
-/// Names and values as Kubernetes lets them be: a selector could match no others.
-fn labels(item: Item<'_>) -> Option<BTreeMap<String, String>> {
-    let mut labels = BTreeMap::new();
+fn labels_of(item: Item<'_>) -> Option<BTreeMap<String, String>> {
+    let mut read = BTreeMap::new();
     let mut complete = true;
     for (at, value) in item.pairs()? {
         let name = value.name();
-        let (prefix, rest) = name.rsplit_once('/').map_or((None, name), |(prefix, rest)| (Some(prefix), rest));
-        let is_name = is_label_part(rest) && prefix.is_none_or(|prefix| prefix.len() <= 253 && is_dotted(prefix));
-        if !is_name {
+        if !labels::is_name(name) {
             let reported = value.error_at(at, CODES.bad_value, format!("`{name}` is no name of a label"));
             reported.help("write it as the pod has it, such as app or app.kubernetes.io/name");
             complete = false;
         }
         match value.string() {
-            Some(text) if is_label_part(text) => drop(labels.insert(name.to_owned(), text.to_owned())),
+            Some(text) if labels::is_value(text) => drop(read.insert(name.to_owned(), text.to_owned())),
             Some(text) => {
                 let reported = value.error(CODES.bad_value, format!("`{text}` is no value of a label"));
                 reported
@@ -122,12 +124,12 @@ fn labels(item: Item<'_>) -> Option<BTreeMap<String, String>> {
             None => complete = false,
         }
     }
-    complete.then_some(labels)
+    complete.then_some(read)
 }
 
 fn namespace(item: Item<'_>) -> Option<String> {
     let text = item.string()?;
-    let is_one = text.len() <= 63 && !text.contains('.') && is_dotted(text);
+    let is_one = labels::is_namespace(text);
     if !is_one {
         let reported = item.error(CODES.bad_value, format!("`{text}` is no namespace"));
         reported.help("at most 63 small letters, digits and `-`, such as istio-system");
@@ -141,26 +143,12 @@ fn trust_domain(item: Item<'_>) -> Option<TrustDomain> {
     })
 }
 
-fn is_label_part(text: &str) -> bool {
-    let ends_well = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    inner && text.len() <= 63 && ends_well(text.bytes().next()) && ends_well(text.bytes().next_back())
-}
-
-/// Whether it is a DNS name in small letters.
-fn is_dotted(text: &str) -> bool {
-    let is_part = |part: &str| {
-        let inner = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        inner && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
-    };
-    text.split('.').all(is_part)
-}
-
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "directory",
     "directories",
     "state",
     "labels",
+    "labelsFile",
     "rootNamespace",
     "clusterLocal",
     "defaultAction",

@@ -14,10 +14,19 @@ fn loader(directory: &Path) -> (Loader, Arc<PolicyStore>) {
 }
 
 fn loader_with(directory: &Path, state: Option<PathBuf>) -> (Loader, Arc<PolicyStore>) {
+    loader_reading(directory, state, None)
+}
+
+fn loader_reading(
+    directory: &Path,
+    state: Option<PathBuf>,
+    labels_file: Option<PathBuf>,
+) -> (Loader, Arc<PolicyStore>) {
     let nowhere =
         Sources { identity: directory.join("identity").into(), expected: None, trust: Vec::new(), deny_list: None };
     let (_, credentials) = Watcher::new(nowhere, Pace::default(), system_clock(), Box::new(|_| {}));
-    let policy = config::Policy { directories: vec![directory.to_owned()], state, ..config::Policy::default() };
+    let policy =
+        config::Policy { directories: vec![directory.to_owned()], state, labels_file, ..config::Policy::default() };
     let sources = PolicySources { policy, opaque_ports: Vec::new(), credentials };
     Loader::start(sources, Arc::new(Metrics::new()))
 }
@@ -97,7 +106,7 @@ fn a_git_revision_alone_makes_another_policy_for_the_records() {
 fn what_is_allowed_by_default_ends_when_it_was_said_to() {
     let folder = tempfile::tempdir().unwrap();
     let (mut loader, store) = loader(folder.path());
-    assert_eq!(store.current().unwrap().default_action, DefaultAction::Deny);
+    assert_eq!(store.current().unwrap().options.default_action, DefaultAction::Deny);
     let now = unix_seconds();
     for (until, number, action, waits) in [
         (None, 2, DefaultAction::Allow, false),
@@ -107,7 +116,61 @@ fn what_is_allowed_by_default_ends_when_it_was_said_to() {
         loader.sources.policy.allow_by_default = Some(config::AllowByDefault { reason: None, until });
         loader.look();
         let current = store.current().unwrap();
-        assert_eq!((current.number, current.default_action), (number, action), "until {until:?}");
+        assert_eq!((current.number, current.options.default_action), (number, action), "until {until:?}");
         assert_eq!(loader.default_ends_in() < Duration::MAX, waits, "until {until:?}");
+    }
+}
+
+#[test]
+fn what_is_allowed_by_default_ends_whatever_is_wrong_with_the_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("policy");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("policy.yaml"), policy("first")).unwrap();
+    let (mut loader, store) = loader(&directory);
+    let allow = |until| Some(config::AllowByDefault { reason: None, until });
+    let action = || store.current().unwrap().options.default_action;
+    loader.sources.policy.allow_by_default = allow(None);
+    loader.look();
+    let revision = store.current().unwrap().policy.revision().to_owned();
+    let break_a_document = || fs::write(directory.join("policy.yaml"), "broken").unwrap();
+    let take_all_away = || fs::remove_dir_all(&directory).unwrap();
+    for breaking in [&break_a_document as &dyn Fn(), &take_all_away] {
+        loader.sources.policy.allow_by_default = allow(None);
+        loader.look();
+        assert_eq!(action(), DefaultAction::Allow);
+        breaking();
+        loader.sources.policy.allow_by_default = allow(Some(unix_seconds() - 1));
+        match directory::read(&loader.sources.policy.directories) {
+            Ok(contents) => loader.take(contents),
+            Err(_) => drop(loader.look()),
+        }
+        assert_eq!((action(), store.current().unwrap().policy.revision()), (DefaultAction::Deny, &*revision));
+        assert!(store.problem().is_some());
+    }
+}
+
+#[test]
+fn labels_are_followed_and_without_them_there_is_no_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, labels) = (folder.path().join("policy"), folder.path().join("labels"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("policy.yaml"), policy("first")).unwrap();
+    let (mut loader, store) = loader_reading(&directory, None, Some(labels.clone()));
+    assert!(store.current().is_none());
+    assert!(store.problem().unwrap().contains("the labels of the workload cannot be read"));
+    let seen = || store.current().unwrap().options.labels.get("app").cloned();
+    for (written, app, problem) in [
+        ("app=\"api\"\n", "api", false),
+        ("app=\"web\"\n", "web", false),
+        ("app=\n", "web", true),
+        ("app=\"web\"\n", "web", false),
+    ] {
+        fs::write(&labels, written).unwrap();
+        loader.look();
+        loader.moving =
+            loader.moving.take().map(|(contents, _)| (contents, Instant::now().checked_sub(SETTLE).unwrap()));
+        loader.look();
+        assert_eq!((seen().as_deref(), store.problem().is_some()), (Some(app), problem), "{written:?}");
     }
 }
