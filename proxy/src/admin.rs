@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use portcullis_certs_watcher::name_constraints::NameConstraints;
 use portcullis_certs_watcher::{Anchor, Material, Revocation, Severity, Snapshot, Timestamp};
+use portcullis_policy::DefaultAction;
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -170,8 +171,16 @@ fn policy_in_force(sidecar: &Sidecar) -> Value {
     });
     json!({
         "revision": loaded.policy.revision(),
+        "gitRevision": loaded.git_revision,
         "number": loaded.number,
         "since": at(loaded.since),
+        "source": loaded.source.label(),
+        "defaultAction": match loaded.options.default_action {
+            DefaultAction::Allow => "allow",
+            DefaultAction::Deny => "deny",
+        },
+        "labels": loaded.options.labels,
+        "taken": at(loaded.taken),
         "rules": loaded.policy.rules().count(),
         "services": services.collect::<Vec<_>>(),
         "warnings": loaded.warnings,

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
-use crate::config::{Config, Protocol};
+use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
@@ -239,7 +239,7 @@ fn sources(config: &Config) -> Sources {
 fn policy_sources(config: &Config, credentials: &Credentials) -> PolicySources {
     let opaque = config.inbound.iter().filter(|inbound| inbound.protocol == Protocol::Tcp);
     PolicySources {
-        directories: if config.needs_policy() { config.policy.clone() } else { Vec::new() },
+        policy: if config.needs_policy() { config.policy.clone() } else { config::Policy::default() },
         opaque_ports: opaque.map(|inbound| inbound.forward.port()).collect(),
         credentials: credentials.clone(),
     }

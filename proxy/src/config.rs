@@ -3,10 +3,12 @@
 //! The file is read once; changing it takes a restart. What it points at (identity, trust, policy) is watched.
 
 mod answerers;
+pub mod labels;
 mod read;
 mod show;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +19,8 @@ use portcullis_certs_watcher::{IdentitySource, TrustSource};
 pub use portcullis_policy::Protocol;
 use portcullis_policy::ServiceName;
 use portcullis_policy::diagnostic::Diagnostics;
-use spiffe::SpiffeId;
+use portcullis_policy::{DefaultAction, Options};
+use spiffe::{SpiffeId, TrustDomain};
 
 pub use self::answerers::{Answerers, NoSuchService, of_service};
 pub use self::show::{stale_crl_word, unknown_status_word};
@@ -34,8 +37,8 @@ pub struct Config {
     pub trust: Vec<TrustSource>,
     /// The file that names identities and certificates to refuse at once; none by default.
     pub deny_list: Option<PathBuf>,
-    /// Directories with policy documents; empty where nothing asks for one, see [`Config::needs_policy`].
-    pub policy: Vec<PathBuf>,
+    /// See [`Policy`].
+    pub policy: Policy,
     /// Mesh to application.
     pub inbound: Vec<Inbound>,
     /// Application to mesh.
@@ -65,6 +68,48 @@ pub struct Identity {
     pub source: IdentitySource,
     /// Who we must be; without it whoever the first certificate says.
     pub spiffe_id: Option<SpiffeId>,
+}
+
+/// Where policy comes from, and how it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Directories with policy documents; empty where nothing asks for one, see [`Config::needs_policy`].
+    pub directories: Vec<PathBuf>,
+    /// The directory for the copy of the last good policy; none by default.
+    pub state: Option<PathBuf>,
+    /// The labels of this workload, for the selectors of Istio's policies; none by default.
+    pub labels: BTreeMap<String, String>,
+    /// The file of the downward API that has them, instead.
+    pub labels_file: Option<PathBuf>,
+    /// The namespace whose policies of Istio's hold for every workload. Default `istio-system`.
+    pub root_namespace: Option<String>,
+    /// The trust domain that `cluster.local` stands for in Istio's principals; by default it is one like others.
+    pub cluster_local: Option<TrustDomain>,
+    /// See [`AllowByDefault`]; by default what nothing allows is denied.
+    pub allow_by_default: Option<AllowByDefault>,
+}
+
+/// Istio's answer for a workload that no policy which allows protects: whatever no rule denies is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowByDefault {
+    /// Why; one line.
+    pub reason: Option<String>,
+    /// From this moment (seconds since 1970) on the answer is deny.
+    pub until: Option<i64>,
+}
+
+impl Policy {
+    /// What documents are compiled with at `now`, in seconds since 1970, where no file has the labels.
+    pub fn options(&self, now: i64) -> Options {
+        let default = Options::default();
+        let allows = self.allow_by_default.as_ref().is_some_and(|allow| allow.until.is_none_or(|until| now < until));
+        Options {
+            labels: self.labels.clone(),
+            default_action: if allows { DefaultAction::Allow } else { DefaultAction::Deny },
+            root_namespace: self.root_namespace.clone().unwrap_or(default.root_namespace),
+            cluster_local: self.cluster_local.clone(),
+        }
+    }
 }
 
 /// One listener for the mesh.

@@ -19,9 +19,10 @@ use tokio::sync::Notify;
 
 use self::anchors::Anchors;
 pub use self::anchors::{Census, Tally};
-pub use self::recheck::{Grounds, Judge};
+pub use self::recheck::{Grounds, Judge, refused_by_policy};
 pub use self::signal::{Level, Signal};
 use crate::config::Answerers;
+use crate::policy_store::Opening;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// Generation numbers that a connection was admitted under.
@@ -52,6 +53,8 @@ pub struct Opened {
     pub called: Option<Called>,
     /// Who may answer, for a connection to a mesh peer.
     pub answerers: Option<Answerers>,
+    /// The request that opened it, for a WebSocket from the mesh.
+    pub opening: Option<Box<Opening>>,
     /// What it was admitted under.
     pub generation: Generation,
 }

@@ -18,12 +18,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Called, Carries, Generation, Level, Opened, Registered, source_of};
-use crate::http::headers::{self, FORWARDED_CLIENT_CERT, Fields};
+use crate::http::headers::{self, FORWARDED_CLIENT_CERT};
 use crate::http::refusal::Refusal;
 use crate::http::target;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
-use crate::policy_store::{self, Loaded, Verdict};
+use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -119,6 +119,7 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         port: inbound.forward.port(),
         called: Some(Called { application: inbound.forward, server_name: secured.server_name.clone() }),
         answerers: None,
+        opening: None,
         generation,
     };
     let registered = match sidecar.connections.enter(opened) {
@@ -291,6 +292,14 @@ async fn forward(
     };
     // HTTP/2 has no upgrades of this kind.
     let asked = asked.filter(|_| Arc::ptr_eq(pool, &inbound.http1));
+    if asked.is_some() {
+        exchange.opening = Some(Box::new(Opening {
+            method: request.method().clone(),
+            host: exchange.host.clone().unwrap_or_default(),
+            target: asked_for,
+            headers: request.headers().clone(),
+        }));
+    }
     let (mut head, body) = request.into_parts();
     // HTTP/1.0 may name no host; the application gets its own address then.
     let host = exchange.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&inbound.application.target.0).into();
@@ -338,7 +347,7 @@ fn decide(
 }
 
 /// Passes the application's 101 on and joins the two halves.
-fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
+fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
     let sidecar = &connection.inbound.sidecar;
     let entry = connection.registered.entry();
     let opened = Opened {
@@ -349,11 +358,17 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         port: connection.inbound.forward.port(),
         called: entry.opened.called.clone(),
         answerers: None,
+        opening: exchange.opening.take(),
         generation: entry.opened.generation,
     };
-    let (doubting, generation) = (Arc::clone(sidecar), opened.generation);
-    let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.connections, &sidecar.tasks, move || doubting.doubt_if_outdated(generation))
+    let generation = opened.generation;
+    let registered = sidecar.connections.enter(opened).ok();
+    sidecar.doubt_if_outdated(generation);
+    if let Some(registered) = &registered {
+        sidecar.judge_tunnel(connection.own.id(), registered.entry());
+    }
+    let tunnel = Tunnel { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange };
+    tunnel.open(sent, &sidecar.tasks)
 }
 
 fn refused(sidecar: &Sidecar, from: SocketAddr, error: &HandshakeError) {

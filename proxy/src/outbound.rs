@@ -101,6 +101,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         port: outbound.port,
         called: None,
         answerers: None,
+        opening: None,
         generation: Generation::default(),
     };
     let registered = match sidecar.connections.enter(opened) {
@@ -242,11 +243,15 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         port: connection.outbound.port,
         called: None,
         answerers: Some(connection.outbound.peer.answerers.clone()),
+        opening: None,
         generation: link.entry.as_ref().map_or(link.generation, |entry| entry.opened.generation),
     };
-    let (doubting, generation) = (Arc::clone(sidecar), opened.generation);
-    let tunnel = Tunnel { asked, opened, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.connections, &sidecar.tasks, move || doubting.doubt_if_outdated(generation))
+    let generation = opened.generation;
+    let registered = sidecar.connections.enter(opened).ok();
+    // In the registry first: between the decision and that nobody could have taken it back.
+    sidecar.doubt_if_outdated(generation);
+    let tunnel = Tunnel { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange };
+    tunnel.open(sent, &sidecar.tasks)
 }
 
 /// Behind a Kubernetes ClusterIP the kernel balances connections, not requests: this many spread a caller's requests over

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use portcullis_policy::ServiceName;
+use spiffe::SpiffeId;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{Limits, Timeouts};
-use crate::connections::{Connections, Generation};
+use crate::connections::{self, Connections, Entry, Generation, Level};
 use crate::drain::Tasks;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
@@ -48,6 +49,15 @@ impl Sidecar {
         let policy = self.policy.current().map_or(0, |loaded| loaded.number);
         if admitted.trust != trust || (admitted.policy != 0 && admitted.policy != policy) {
             self.doubt.notify_one();
+        }
+    }
+
+    /// Ends a tunnel that was allowed when it was asked for and is not any more: the application may have taken its time
+    /// with the answer. Whatever changes after this finds it in the registry.
+    pub fn judge_tunnel(&self, own: &SpiffeId, entry: &Entry) {
+        if connections::refused_by_policy(self.policy.current().as_deref(), own, entry).is_some() {
+            self.telemetry.metrics.connection_closed(entry.opened.direction, "policy");
+            entry.signal.raise(Level::Cut, "policy");
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use http::{HeaderMap, HeaderValue};
-use portcullis::http::headers::Fields;
+use portcullis::policy_store::Fields;
 use portcullis_policy::path::{EncodedSlash, Path};
 use portcullis_policy::{Admission, Connection, File, Policy, Request, RuleRef, Verdict};
 use spiffe::SpiffeId;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod credentials;
+mod policy;
 mod telemetry;
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use portcullis_policy::source::{File, Position, Source};
 use spiffe::SpiffeId;
 
 use super::values;
-use super::{Answerers, Checked, Config, Inbound, Limits, Logs, Outbound, Protocol, Timeouts};
+use super::{Answerers, Checked, Config, Inbound, Limits, Logs, Outbound, Policy, Protocol, Timeouts};
 
 pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
     let source = match Source::read(File { name, bytes }, &CODES) {
@@ -62,7 +63,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
     let deny_list = fields.optional("denyList").map(path);
     let inbound = optional_list(&fields, "inbound", inbound);
     let outbound = optional_list(&fields, "outbound", outbound);
-    let policy = fields.optional("policy").map(policy);
+    let policy = fields.optional("policy").map(policy::policy);
     let workers = workers(fields.optional("workers"));
     let timeouts = fields.optional("timeouts").map_or(Some(Timeouts::default()), bounds::timeouts);
     let limits = fields.optional("limits").map_or(Some(Limits::default()), bounds::limits);
@@ -102,7 +103,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         identity: identity?,
         trust: trust?,
         deny_list: deny_list.map_or(Some(None), |path| path.map(Some))?,
-        policy: policy.unwrap_or_else(|| Some(Vec::new()))?,
+        policy: policy.unwrap_or_else(|| Some(Policy::default()))?,
         inbound,
         outbound,
         workers: workers?,
@@ -114,28 +115,6 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         logs: logs?,
         tracing: tracing?,
     })
-}
-
-fn policy(item: Item<'_>) -> Option<Vec<PathBuf>> {
-    let fields = item.fields(&["directory", "directories", "state", "defaultAction"])?;
-    for key in ["state", "defaultAction"] {
-        if let Some(item) = fields.optional(key) {
-            not_yet(item);
-        }
-    }
-    match (fields.optional("directory"), fields.optional("directories")) {
-        (Some(one), None) => Some(vec![path(one)?]),
-        (None, Some(several)) => several.each(path),
-        (Some(_), Some(_)) => {
-            let reported = item.error(TWICE, "`policy` has both `directory` and `directories`");
-            reported.help("keep one of them");
-            None
-        }
-        (None, None) => {
-            item.error(CODES.missing_key, "`policy` lacks the key `directory`").help("add `directory: …`");
-            None
-        }
-    }
 }
 
 fn inbound(item: Item<'_>) -> Option<Inbound> {
@@ -302,6 +281,7 @@ const NOTHING_TO_DO: &str = "C020";
 const UNSUPPORTED: &str = "C021";
 // C022 is a rule of the policy that cannot mean what it says.
 const KEYS_ELSEWHERE: &str = "C023";
+const ALLOWS_BY_DEFAULT: &str = "C024";
 static CODES: Codes = Codes {
     encoding: "C001",
     too_large: "C002",

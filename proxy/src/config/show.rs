@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use portcullis_certs_watcher::workload_api::Choice;
 use portcullis_certs_watcher::{BundleSource, IdentitySource, StaleList, TrustSource, UnknownStatus};
+use portcullis_policy::Options;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::{Answerers, Config, Identity, Limits, Timeouts};
+use super::{AllowByDefault, Answerers, Config, Identity, Limits, Policy, Timeouts};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 
@@ -55,7 +58,7 @@ impl Config {
             "identity": identity(&self.identity),
             "trust": trust,
             "denyList": self.deny_list,
-            "policy": { "directories": self.policy },
+            "policy": policy(&self.policy),
             "inbound": inbound,
             "outbound": outbound,
             "workers": self.workers,
@@ -87,6 +90,21 @@ fn identity(identity: &Identity) -> Value {
     }
 }
 
+fn policy(policy: &Policy) -> Value {
+    let allow = policy.allow_by_default.as_ref();
+    json!({
+        "directories": policy.directories,
+        "state": policy.state,
+        "labels": policy.labels,
+        "labelsFile": policy.labels_file,
+        "rootNamespace": policy.root_namespace.as_deref().unwrap_or(&Options::default().root_namespace),
+        "clusterLocal": policy.cluster_local.as_ref().map(ToString::to_string),
+        "defaultAction": if allow.is_some() { "allow" } else { "deny" },
+        "defaultActionReason": allow.and_then(|allow| allow.reason.as_deref()),
+        "defaultActionUntil": allow.and_then(AllowByDefault::until_written),
+    })
+}
+
 fn trust(source: &TrustSource) -> Value {
     let (bundle, from) = match &source.bundle {
         BundleSource::Path(path) => (Some(path), None),
@@ -115,6 +133,13 @@ pub fn stale_crl_word(stale: StaleList) -> &'static str {
     match stale {
         StaleList::Warn => "warn",
         StaleList::Refuse => "refuse",
+    }
+}
+
+impl AllowByDefault {
+    /// When it ends, as the configuration has it.
+    pub fn until_written(&self) -> Option<String> {
+        OffsetDateTime::from_unix_timestamp(self.until?).ok()?.format(&Rfc3339).ok()
     }
 }
 

@@ -275,3 +275,78 @@ fn each_of_identity_and_bundle_comes_from_one_place() {
         &["C010 `from: workloadApi` needs `identity: {workloadApi: …}`"],
     );
 }
+
+/// The smallest configuration with more keys in `policy`.
+fn with_policy(keys: &str) -> String {
+    SMALLEST.replace("{directory: /policy}", &format!("{{directory: /policy, {keys}}}"))
+}
+
+#[test]
+fn policy_is_read_for_one_workload() {
+    let plain = read(SMALLEST).unwrap().policy;
+    assert_eq!(plain.options(0), Options::default());
+    let text = "state: /var/lib/portcullis/policy, labels: {app: api, app.kubernetes.io/part-of: claims}, rootNamespace: mesh, \
+                clusterLocal: prod.health.internal, defaultAction: allow, defaultActionReason: \"Istio until Q3, CHG0031337\", \
+                defaultActionUntil: 2027-01-31T00:00:00Z";
+    let config = read(&with_policy(text)).unwrap();
+    assert_eq!(config.policy.state.as_deref(), Some(std::path::Path::new("/var/lib/portcullis/policy")));
+    let until = 1_801_353_600;
+    for (now, default_action) in [(until - 1, DefaultAction::Allow), (until, DefaultAction::Deny)] {
+        let labels = [("app", "api"), ("app.kubernetes.io/part-of", "claims")];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let cluster_local = Some(TrustDomain::new("prod.health.internal").unwrap());
+        let expected = Options { labels, default_action, root_namespace: "mesh".to_owned(), cluster_local };
+        assert_eq!(config.policy.options(now), expected, "at {now}");
+    }
+    let shown = &config.to_json()["policy"];
+    assert_eq!(
+        (&shown["defaultAction"], &shown["defaultActionUntil"]),
+        (&"allow".into(), &"2027-01-31T00:00:00Z".into())
+    );
+    assert_eq!((&shown["labels"]["app"], &shown["rootNamespace"]), (&"api".into(), &"mesh".into()));
+}
+
+#[test]
+fn what_is_allowed_by_default_is_warned_of() {
+    let warnings = |keys: &str| {
+        let checked = Config::read("c", with_policy(keys).as_bytes(), None).unwrap();
+        (checked.config.policy.allow_by_default.is_some(), checked.warnings.to_string())
+    };
+    let (allows, told) = warnings("defaultAction: allow");
+    assert!(allows && told.contains("warning[C024]") && told.contains("`defaultActionUntil`"), "{told}");
+    assert_eq!(warnings("defaultAction: deny"), (false, String::new()));
+    check_mistakes(&with_policy("defaultAction: permit"), &["C014 `defaultAction` cannot be `permit`"]);
+    check_mistakes(
+        &with_policy("defaultAction: allow, defaultActionReason: \"a\\nb\", defaultActionUntil: tomorrow"),
+        &["C014 `defaultActionReason` is not one line", "C014 `tomorrow` is not a time"],
+    );
+    check_mistakes(
+        &with_policy("defaultActionUntil: 2027-01-31T00:00:00Z"),
+        &["C014 `defaultActionUntil` is for `defaultAction: allow`"],
+    );
+}
+
+#[test]
+fn no_selector_could_match_labels_that_no_pod_can_have() {
+    check_mistakes(
+        &with_policy(
+            "labels: {-app: api, A/b: c, app: \"a b\", tier: 1}, rootNamespace: Istio.System, clusterLocal: a/b",
+        ),
+        &[
+            "`-app` is no name of a label",
+            "`A/b` is no name of a label",
+            "`a b` is no value of a label",
+            "C013 `tier` must be a string",
+            "`Istio.System` is no namespace",
+            "`a/b` is no trust domain",
+        ],
+    );
+    check_mistakes(
+        &with_policy("labels: {app: api}, labelsFile: /etc/podinfo/labels"),
+        &["C016 `policy` has both `labels`"],
+    );
+    let file = read(&with_policy("labelsFile: /etc/podinfo/labels")).unwrap().policy.labels_file;
+    assert_eq!(file.as_deref(), Some(std::path::Path::new("/etc/podinfo/labels")));
+    check_mistakes(&with_policy("labels: {}"), &["C012 `labels` is an empty mapping"]);
+    check_mistakes(&with_policy("state: /policy/copy"), &["C014 `state` is within the policy directory `/policy`"]);
+}

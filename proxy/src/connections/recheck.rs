@@ -75,7 +75,7 @@ impl Judge {
                     Err(_) => Some(NoSuchService::LABEL),
                 }
             }
-            Direction::Inbound => self.refused_by_policy(entry, peer),
+            Direction::Inbound => refused_by_policy(self.grounds.policy.as_deref(), &self.grounds.own, entry),
         }
     }
 
@@ -90,20 +90,22 @@ impl Judge {
             .entry((Arc::clone(&peer.chain), direction))
             .or_insert_with(|| verify_peer(trust, role, &peer.chain, now).err().map(|error| error.label()))
     }
+}
 
-    fn refused_by_policy(&self, entry: &Entry, peer: &Peer) -> Option<&'static str> {
-        let Some(policy) = &self.grounds.policy else { return Some("no_policy") };
-        let opened = &entry.opened;
-        let source = source_of(opened.address);
-        let Some(called) = &opened.called else { return Some("policy") };
-        let parties = [&peer.id, &self.grounds.own];
-        let connection = policy_store::connection(parties, source, called.application, called.server_name.as_deref());
-        let refused = match opened.carries {
-            Carries::Tcp => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
-            Carries::Http | Carries::WebSocket => matches!(policy.admit(&connection), Admission::Deny(_)),
-        };
-        refused.then_some("policy")
-    }
+/// Why a policy refuses an inbound connection to the workload `own`; `None` when it does not, or when the policy is not asked.
+pub fn refused_by_policy(policy: Option<&Loaded>, own: &SpiffeId, entry: &Entry) -> Option<&'static str> {
+    let opened = &entry.opened;
+    let peer = opened.peer.as_ref().filter(|_| opened.direction == Direction::Inbound)?;
+    let Some(policy) = policy else { return Some("no_policy") };
+    let Some(called) = &opened.called else { return Some("policy") };
+    let (source, server_name) = (source_of(opened.address), called.server_name.as_deref());
+    let connection = policy_store::connection([&peer.id, own], source, called.application, server_name);
+    let refused = match (opened.carries, &opened.opening) {
+        (Carries::Tcp, _) => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
+        (Carries::WebSocket, Some(opening)) => !opening.is_allowed(policy, connection),
+        (Carries::Http | Carries::WebSocket, _) => matches!(policy.admit(&connection), Admission::Deny(_)),
+    };
+    refused.then_some("policy")
 }
 
 #[cfg(test)]
@@ -146,6 +148,7 @@ mod tests {
             port: 1,
             called: None,
             answerers: Some(Answerers::Listed(Arc::from([id.clone()]))),
+            opening: None,
             generation: Generation { trust: 1, ..Generation::default() },
         };
         let entry = Entry { id: 1, opened, since: SystemTime::now(), signal: Signal::default() };

@@ -4,7 +4,6 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use portcullis_policy::HeaderValues;
 use spiffe::SpiffeId;
 
 use crate::telemetry::trace_context::{TRACEPARENT, TraceContext};
@@ -101,18 +100,6 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     let all: Vec<&[u8]> = [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
-    }
-}
-
-/// Lets policy look at header fields without copying them.
-#[derive(Debug)]
-pub struct Fields<'a>(pub &'a HeaderMap);
-
-impl HeaderValues for Fields<'_> {
-    fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
-            visit(value.as_bytes());
-        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use portcullis_policy::source::MAX_FILE_BYTES;
 
+use super::git_revision::{self, GitRevisionError};
+
 /// Whether the files of a directory change all at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Layout {
@@ -23,6 +25,22 @@ pub struct Contents {
     pub files: Vec<Document>,
     /// Plain if one of the directories is.
     pub layout: Layout,
+    /// The Git revision that the directories carry; several, with commas between them, while they do not agree.
+    pub git_revision: Option<String>,
+    /// What is wrong with Git revisions that were left out.
+    pub without_revision: Vec<GitRevisionError>,
+}
+
+impl Contents {
+    /// The bytes of all documents.
+    pub fn bytes(&self) -> usize {
+        self.files.iter().map(|file| file.bytes.len()).sum()
+    }
+
+    /// Whether one sidecar should hold no more.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.files.len() > MOST_FILES || self.bytes() > MOST_BYTES
+    }
 }
 
 /// One file.
@@ -65,30 +83,42 @@ impl DirectoryError {
     }
 }
 
-/// Reads every `.yaml` and `.yml` file of every directory.
+/// Reads every `.yaml` and `.yml` file of every directory, and the Git revision where there is one.
 ///
 /// # Errors
 /// When a directory is missing or unreadable, or holds too much.
 pub fn read(directories: &[PathBuf]) -> Result<Contents, DirectoryError> {
-    let mut contents = Contents { files: Vec::new(), layout: Layout::Volume };
+    let mut contents = Contents { layout: Layout::Volume, ..Contents::default() };
+    let mut revisions: Vec<String> = Vec::new();
     for directory in directories {
         // The generation may be deleted under us by the next swap: then its successor is there.
-        let mut result = read_one(directory, &mut contents);
+        let mut result = read_one(directory, contents.bytes());
         for _ in 1..TRIES {
             match &result {
                 Err(DirectoryError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    contents.files.retain(|file| !Path::new(&file.name).starts_with(directory));
-                    result = read_one(directory, &mut contents);
+                    result = read_one(directory, contents.bytes());
                 }
                 _ => break,
             }
         }
-        result?;
+        let one = result?;
+        contents.files.extend(one.files);
+        if one.layout == Layout::Plain {
+            contents.layout = Layout::Plain;
+        }
+        contents.without_revision.extend(one.without_revision);
+        revisions.extend(one.git_revision.filter(|revision| !revisions.contains(revision)));
+        if contents.is_too_much() {
+            return Err(DirectoryError::TooLarge(directory.clone()));
+        }
     }
+    contents.git_revision = (!revisions.is_empty()).then(|| revisions.join(","));
     Ok(contents)
 }
 
-fn read_one(directory: &Path, contents: &mut Contents) -> Result<(), DirectoryError> {
+/// Reads one directory; `held` bytes have been read of others.
+fn read_one(directory: &Path, held: usize) -> Result<Contents, DirectoryError> {
+    let mut contents = Contents { layout: Layout::Volume, ..Contents::default() };
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         |source| DirectoryError::Unreadable { path, source }
@@ -114,15 +144,20 @@ fn read_one(directory: &Path, contents: &mut Contents) -> Result<(), DirectoryEr
         }
     }
     names.sort();
+    let mut total = held;
     for name in names {
         let bytes = read_bounded(&generation.join(&name)).map_err(unreadable(&directory.join(&name)))?;
+        total += bytes.len();
         contents.files.push(Document { name: directory.join(&name).display().to_string(), bytes });
-        let total: usize = contents.files.iter().map(|file| file.bytes.len()).sum();
         if contents.files.len() > MOST_FILES || total > MOST_BYTES {
             return Err(DirectoryError::TooLarge(directory.to_owned()));
         }
     }
-    Ok(())
+    match git_revision::read(&generation, directory) {
+        Ok(revision) => contents.git_revision = revision,
+        Err(error) => contents.without_revision.push(error),
+    }
+    Ok(contents)
 }
 
 /// One byte more than a document may have, so that the reader of documents can say that it is too large.
@@ -139,9 +174,9 @@ fn is_document(name: &Path) -> bool {
 
 const TRIES: usize = 5;
 /// Far more than a team keeps, far less than a mistaken mount of a whole disk.
-const MOST_FILES: usize = 10_000;
+pub(super) const MOST_FILES: usize = 10_000;
 /// 100,000 rules take a tenth of it.
-const MOST_BYTES: usize = 256 << 20;
+pub(super) const MOST_BYTES: usize = 256 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +198,27 @@ mod tests {
         let names: Vec<_> = contents.files.iter().map(|file| file.name.clone()).collect();
         assert_eq!(names, [root.join("a.yml").display().to_string(), root.join("b.yaml").display().to_string()]);
         assert_eq!(contents.layout, Layout::Volume);
+    }
+
+    #[test]
+    fn directories_at_one_revision_name_it_once_and_others_name_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = |name: &str, revision: Option<&str>| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if let Some(revision) = revision {
+                fs::write(path.join("git-revision"), revision).unwrap();
+            }
+            path
+        };
+        let (a, same, none) =
+            (directory("a", Some("1a2b3c4\n")), directory("b", Some("1A2B3C4")), directory("c", None));
+        let (other, wrong) = (directory("d", Some("5d6e7f8")), directory("e", Some("main")));
+        let told = read(&[a.clone(), same, none]).unwrap();
+        assert_eq!((told.git_revision.as_deref(), told.without_revision.len()), (Some("1a2b3c4"), 0));
+        let told = read(&[a, other, wrong.clone()]).unwrap();
+        assert_eq!(told.git_revision.as_deref(), Some("1a2b3c4,5d6e7f8"));
+        assert_eq!(told.without_revision, [GitRevisionError::Malformed(wrong.join("git-revision"))]);
     }
 
     #[test]

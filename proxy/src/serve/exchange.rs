@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::connection::Activity;
 use crate::http::headers;
 use crate::http::upload::Upload;
-use crate::policy_store::Verdict;
+use crate::policy_store::{Opening, Verdict};
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::Line;
@@ -60,6 +60,8 @@ pub struct Exchange {
     pub status: Option<u16>,
     /// What the policy said.
     pub verdict: Option<Verdict>,
+    /// The request itself, where it asks for an upgrade: it is decided again for as long as the tunnel lasts.
+    pub opening: Option<Box<Opening>>,
     /// Why the sidecar answered itself, or why the exchange broke off.
     pub reason: Option<&'static str>,
     /// The address that was connected to.
@@ -93,6 +95,7 @@ impl Exchange {
             target: None,
             status: None,
             verdict: None,
+            opening: None,
             reason: None,
             upstream: None,
             answered_by: None,
@@ -131,7 +134,7 @@ impl Exchange {
 
     fn write_line(&self, took_us: u64) {
         let parties = &*self.parties;
-        let rule = self.verdict.as_ref().and_then(Verdict::rule);
+        let decided = self.verdict.as_ref().map(Verdict::record).unwrap_or_default();
         let trace_id = format!("{:032x}", self.trace.trace_id);
         parties.telemetry.access_log.write(&Line {
             time: self.time,
@@ -144,9 +147,9 @@ impl Exchange {
             host: self.host.as_deref(),
             path: self.path(),
             status: self.status,
-            decision: self.verdict.as_ref().map(Verdict::label),
-            policy: rule.map(|rule| &*rule.policy),
-            rule: rule.map(|rule| &*rule.name),
+            decision: decided.decision,
+            policy: decided.policy,
+            rule: decided.rule,
             reason: self.reason,
             duration_us: took_us,
             bytes_in: self.upload.bytes(),
@@ -154,6 +157,13 @@ impl Exchange {
             upstream: self.upstream.as_deref(),
             trace_id: Some(&trace_id),
             request_id: self.request_id.to_str().ok(),
+            policy_revision: decided.policy_revision,
+            policy_git_revision: decided.policy_git_revision,
+            audit_decision: decided.audit_decision,
+            audit_policy: decided.audit_policy,
+            audit_rule: decided.audit_rule,
+            marked_policy: decided.marked_policy,
+            marked_rule: decided.marked_rule,
         });
     }
 

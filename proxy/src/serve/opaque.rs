@@ -62,14 +62,21 @@ impl OpaqueRecord {
 
 impl Drop for OpaqueRecord {
     fn drop(&mut self) {
-        let rule = self.verdict.as_ref().and_then(Verdict::rule);
+        let decided = self.verdict.as_ref().map(Verdict::record).unwrap_or_default();
         let bytes = (self.carried.up, self.carried.down);
         self.telemetry.access_log.write(&Line {
             caller: self.caller.as_deref(),
             workload: self.workload.as_deref(),
-            decision: self.verdict.as_ref().map(Verdict::label),
-            policy: rule.map(|rule| &*rule.policy),
-            rule: rule.map(|rule| &*rule.name),
+            decision: decided.decision,
+            policy: decided.policy,
+            rule: decided.rule,
+            policy_revision: decided.policy_revision,
+            policy_git_revision: decided.policy_git_revision,
+            audit_decision: decided.audit_decision,
+            audit_policy: decided.audit_policy,
+            audit_rule: decided.audit_rule,
+            marked_policy: decided.marked_policy,
+            marked_rule: decided.marked_rule,
             upstream: self.upstream.as_deref(),
             reason: self.reason,
             ..Line::tcp(self.direction, self.port, self.time, self.started.elapsed(), bytes)

@@ -1,6 +1,5 @@
 //! What a request comes to: an ordinary response, or a tunnel that opens only after the upstream's 101.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
@@ -10,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use super::connection::Answer;
 use super::exchange::Exchange;
 use super::response::ResponseBody;
-use crate::connections::{Connections, Opened};
+use crate::connections::Registered;
 use crate::drain::Tasks;
 use crate::http::headers;
 use crate::http::refusal::Refusal;
@@ -48,8 +47,8 @@ pub fn sort(asked: Option<Asked>, sent: Sent) -> Result<Forwarded, Refusal> {
 pub struct Tunnel {
     /// The downstream half.
     pub asked: Asked,
-    /// How it is entered in the registry.
-    pub opened: Opened,
+    /// Its place in the registry, where drain and re-check reach it before it opens; `None` when there is no room.
+    pub registered: Option<Registered>,
     /// `timeouts.tcpIdle`.
     pub idle: Duration,
     /// The record of the request that opened it, written when it ends.
@@ -57,32 +56,23 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Makes the 101 for downstream, and carries bytes both ways in a task of its own once it has been sent. `entered` is
-    /// called when the re-check can find the tunnel: between that and the decision nobody could have taken it back.
-    pub fn open(
-        mut self,
-        mut sent: Sent,
-        connections: &Arc<Connections>,
-        tasks: &Tasks,
-        entered: impl FnOnce() + Send + 'static,
-    ) -> Answer {
+    /// Makes the 101 for downstream, and carries bytes both ways in a task of its own once it has been sent.
+    pub fn open(mut self, mut sent: Sent, tasks: &Tasks) -> Answer {
         let upstream = hyper::upgrade::on(&mut sent.response);
         let (mut head, _) = sent.response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         Asked::ask(&mut head.headers);
         self.exchange.status = Some(head.status.as_u16());
-        let connections = Arc::clone(connections);
-        tasks.spawn(async move { self.carry(upstream, &connections, entered).await });
+        tasks.spawn(async move { self.carry(upstream).await });
         Response::from_parts(head, ResponseBody::none())
     }
 
-    async fn carry(self, upstream: OnUpgrade, connections: &Arc<Connections>, entered: impl FnOnce()) {
-        let Self { asked, opened, idle, mut exchange } = self;
-        let Ok(registered) = connections.enter(opened) else {
+    async fn carry(self, upstream: OnUpgrade) {
+        let Self { asked, registered, idle, mut exchange } = self;
+        let Some(registered) = registered else {
             exchange.reason = Some("too_many_connections");
             return;
         };
-        entered();
         let (downstream, upstream) = match futures_util::future::try_join(asked.downstream, upstream).await {
             Ok(halves) => halves,
             Err(error) => {

@@ -85,6 +85,27 @@ pub struct Line<'a> {
     /// The `x-request-id` of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
+    /// The digest of the policy documents by which it was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_revision: Option<&'a str>,
+    /// The Git revision that the policy directory carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_git_revision: Option<&'a str>,
+    /// What the policies in audit mode would have decided; absent where they have nothing to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_decision: Option<&'static str>,
+    /// The policy that would have decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_policy: Option<&'a str>,
+    /// The rule that would have decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_rule: Option<&'a str>,
+    /// The policy whose action is to mark it, without deciding anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_policy: Option<&'a str>,
+    /// The rule that marked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_rule: Option<&'a str>,
 }
 
 impl Line<'_> {
@@ -111,6 +132,13 @@ impl Line<'_> {
             upstream: None,
             trace_id: None,
             request_id: None,
+            policy_revision: None,
+            policy_git_revision: None,
+            audit_decision: None,
+            audit_policy: None,
+            audit_rule: None,
+            marked_policy: None,
+            marked_rule: None,
         }
     }
 }
@@ -287,6 +315,13 @@ mod tests {
             upstream: None,
             trace_id: None,
             request_id: Some("r\"1"),
+            policy_revision: None,
+            policy_git_revision: None,
+            audit_decision: None,
+            audit_policy: None,
+            audit_rule: None,
+            marked_policy: None,
+            marked_rule: None,
         }
     }
 

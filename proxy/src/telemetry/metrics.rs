@@ -44,6 +44,8 @@ pub enum Reloaded {
     DenyList,
     /// The policy documents.
     Policy,
+    /// The copy of the policy in the state directory, which is read when the documents are broken at start.
+    PolicyCopy,
 }
 
 impl Reloaded {
@@ -54,6 +56,7 @@ impl Reloaded {
             Self::Crl => "crl",
             Self::DenyList => "deny_list",
             Self::Policy => "policy",
+            Self::PolicyCopy => "policy_copy",
         }
     }
 }
@@ -186,17 +189,56 @@ impl Metrics {
 
     /// Publishes whether the sidecar is ready: 1 or 0.
     pub fn ready(&self, ready: f64) {
-        self.recorder.register_gauge(&Key::from_name(READY), &METADATA).set(ready);
+        self.gauge(READY, ready);
     }
 
     /// Publishes the number of the generation in force, and since when it is.
     pub fn generation(&self, kind: Reloaded, number: u64, since: SystemTime) {
-        let since = since.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
+        let since = seconds(since);
         // Generations count reloads of one process: far below the 2^53 that a float holds exactly.
         for (name, value) in [(GENERATION, number as f64), (GENERATION_SINCE, since)] {
             let key = Key::from_parts(name, vec![Label::from_static_parts("kind", kind.label())]);
             self.recorder.register_gauge(&key, &METADATA).set(value);
         }
+    }
+
+    /// Publishes when the documents of the policy in force were read from the policy directories.
+    pub fn policy_taken(&self, taken: SystemTime) {
+        self.gauge(POLICY_TAKEN, seconds(taken));
+    }
+
+    /// Publishes whether the policy in force is the copy in the state directory: 1 or 0.
+    pub fn policy_from_state(&self, from_state: f64) {
+        self.gauge(POLICY_FROM_STATE, from_state);
+    }
+
+    /// Publishes whether the policy in force is older than the documents on disk, because those are refused: 1 or 0.
+    pub fn policy_outdated(&self, outdated: f64) {
+        self.gauge(POLICY_OUTDATED, outdated);
+    }
+
+    /// Publishes whether what no policy denies is allowed where none is there to allow: 1 or 0.
+    pub fn policy_default_allow(&self, allows: f64) {
+        self.gauge(POLICY_DEFAULT_ALLOW, allows);
+    }
+
+    /// Publishes when the documents of the copy in the state directory were read from the policy directories.
+    pub fn policy_copy_taken(&self, taken: SystemTime) {
+        self.gauge(POLICY_COPY_TAKEN, seconds(taken));
+    }
+
+    /// Counts a copy of the policy that was written.
+    pub fn policy_copied(&self) {
+        self.counter(POLICY_COPIES, [("result", "success"), ("reason", "")]).increment(1);
+    }
+
+    /// Counts a copy of the policy that could not be written; `reason` is a fixed word of ours.
+    pub fn policy_not_copied(&self, reason: &'static str) {
+        self.counter(POLICY_COPIES, [("result", "failed"), ("reason", reason)]).increment(1);
+    }
+
+    fn gauge(&self, name: &'static str, value: f64) {
+        self.recorder.register_gauge(&Key::from_name(name), &METADATA).set(value);
     }
 
     fn counter<const N: usize>(&self, name: &'static str, labels: [(&'static str, &'static str); N]) -> Counter {
@@ -258,6 +300,10 @@ impl fmt::Debug for PerDirection {
     }
 }
 
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
 fn describe(recorder: &PrometheusRecorder, name: &'static str, unit: Option<Unit>, help: &'static str) {
     if name.ends_with("_total") {
         recorder.describe_counter(name.into(), unit, help.into());
@@ -281,6 +327,12 @@ const RELOADS: &str = "portcullis_reload_total";
 const READY: &str = "portcullis_ready";
 const GENERATION: &str = "portcullis_generation";
 const GENERATION_SINCE: &str = "portcullis_generation_timestamp_seconds";
+const POLICY_TAKEN: &str = "portcullis_policy_taken_timestamp_seconds";
+const POLICY_FROM_STATE: &str = "portcullis_policy_from_state";
+const POLICY_OUTDATED: &str = "portcullis_policy_outdated";
+const POLICY_DEFAULT_ALLOW: &str = "portcullis_policy_default_allow";
+const POLICY_COPY_TAKEN: &str = "portcullis_policy_copy_taken_timestamp_seconds";
+const POLICY_COPIES: &str = "portcullis_policy_copies_total";
 const ACCESS_LOG_DROPPED: &str = "portcullis_access_log_dropped_total";
 const ACCEPT_PAUSES: &str = "portcullis_accept_pauses_total";
 
@@ -311,11 +363,25 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     (
         RELOADS,
         None,
-        "Reloads by kind (identity, trust, crl, deny_list, policy), result (success, refused) and reason of a refusal",
+        "Reloads by kind (identity, trust, crl, deny_list, policy, policy_copy), result (success, refused) and reason of a refusal",
     ),
     (READY, None, "1 while the sidecar is ready, 0 while it is not"),
     (GENERATION, None, "Number of the generation in force; crl and deny_list count with trust"),
     (GENERATION_SINCE, None, "When the generation in force was put in force, in seconds since 1970"),
+    (
+        POLICY_TAKEN,
+        None,
+        "When the documents of the policy in force were read from the policy directories, in seconds since 1970",
+    ),
+    (POLICY_FROM_STATE, None, "1 while the policy in force is the copy in the state directory"),
+    (POLICY_OUTDATED, None, "1 while the policy in force is older than the documents on disk, which are refused"),
+    (POLICY_DEFAULT_ALLOW, None, "1 while what no policy denies is allowed where none is there to allow"),
+    (POLICY_COPY_TAKEN, None, "When the documents of the copy in the state directory were read, in seconds since 1970"),
+    (
+        POLICY_COPIES,
+        None,
+        "Copies of the policy in the state directory by result (success, failed) and reason of a failure",
+    ),
     (ACCESS_LOG_DROPPED, None, "Access log lines dropped because the log could not be written fast enough"),
     (ACCEPT_PAUSES, None, "Pauses of accepting connections because no file descriptors were left"),
 ];

@@ -139,6 +139,7 @@ impl ToPeer {
             port: address.port(),
             called: None,
             answerers: Some(self.answerers.clone()),
+            opening: None,
             generation: Generation { policy, ..secured.generation },
         };
         let registered = self

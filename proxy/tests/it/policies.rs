@@ -1,7 +1,10 @@
 //! Policy as callers meet it: what it matches, how it changes, and what a change does to open connections.
 
 use std::fs;
+use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{Backend, Raw};
@@ -200,4 +203,26 @@ async fn http_matchers_on_an_opaque_port_are_a_mistake() {
     let ready = sidecar.health("/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("adjudicator-reads") && ready.text().contains("opaque TCP"), "{}", ready.text());
+}
+
+#[tokio::test]
+async fn what_is_allowed_by_default_is_seen_everywhere_and_ends_on_time() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let until = OffsetDateTime::now_utc() + Duration::from_secs(3);
+    let keys = format!(", defaultAction: allow, defaultActionUntil: \"{}\"", until.format(&Rfc3339).unwrap());
+    let policy = rules(backend.address.port(), "\n  deny:\n    - {name: closed, to: {paths: [/closed]}}\n");
+    let plan = Plan::new(&pki, API).policy(&policy).policy_keys(&keys).inbound("http", backend.address);
+    let sidecar = plan.ready().await;
+    let mut http = Http::one(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    assert_eq!((http.get("/open").await.status, http.get("/closed").await.status), (200, 403));
+    assert_eq!(sidecar.count("portcullis_policy_default_allow"), 1);
+    let by_default = "decision=\"allow\",policy=\"\",rule=\"default_action\",mode=\"enforce\"";
+    assert_eq!(sidecar.count(&format!("portcullis_policy_decisions_total{{{by_default}}}")), 1);
+    assert_eq!(sidecar.admin("/policy").await["defaultAction"], "allow");
+    sidecar.eventually_counts("portcullis_generation{kind=\"policy\"}", 2).await;
+    assert_eq!(sidecar.count("portcullis_policy_default_allow"), 0);
+    // The old connection is closed: nothing allows its caller anything.
+    assert_eq!(Http::one(sidecar.inbound(), &pki.leaf(CALLER)).await.get("/open").await.status, 403);
+    assert_eq!(sidecar.admin("/policy").await["defaultAction"], "deny");
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::config::Answerers;
+use portcullis::config::{self, Answerers};
 use portcullis::connections::Connections;
 use portcullis::drain::{Drain, Phase};
 use portcullis::policy_store::{Loader, PolicySources, PolicyStore};
@@ -266,7 +266,11 @@ fn pool_without_a_recheck(plan: &Plan, address: SocketAddr, drain: &Drain) -> (A
     let sources = Sources { identity, expected: None, trust: vec![trust], deny_list: None };
     let (_, credentials) = Watcher::new(sources, Pace::default(), system_clock(), Box::new(|_| {}));
     let directories = vec![plan.path("policy")];
-    let policy = PolicySources { directories, opaque_ports: Vec::new(), credentials: credentials.clone() };
+    let policy = PolicySources {
+        policy: config::Policy { directories, ..config::Policy::default() },
+        opaque_ports: Vec::new(),
+        credentials: credentials.clone(),
+    };
     let (loader, store) = Loader::start(policy, Arc::clone(&metrics));
     let tasks = drain.tasks();
     tasks.spawn(loader.run(tasks.clone()));

@@ -36,6 +36,8 @@ pub struct Plan {
     timeouts: String,
     limits: String,
     revocation: String,
+    policy: String,
+    policy_at: Option<PathBuf>,
     more: String,
 }
 
@@ -66,6 +68,8 @@ impl Plan {
             timeouts: "lameDuck: 0, drain: 5s".to_owned(),
             limits: String::new(),
             revocation: String::new(),
+            policy: String::new(),
+            policy_at: None,
             more: String::new(),
         }
     }
@@ -162,6 +166,24 @@ impl Plan {
         self.more(&format!("denyList: \"{}\"", path.display()))
     }
 
+    /// Reads policy here, where another sidecar may have read it before.
+    pub fn policy_at(mut self, directory: &Path) -> Self {
+        self.policy_at = Some(directory.to_owned());
+        self
+    }
+
+    /// Further keys of `policy`, each after a comma.
+    pub fn policy_keys(mut self, keys: &str) -> Self {
+        self.policy.push_str(keys);
+        self
+    }
+
+    /// Keeps a copy of the last good policy here.
+    pub fn state(self, directory: &Path) -> Self {
+        let keys = format!(", state: \"{}\"", directory.display());
+        self.policy_keys(&keys)
+    }
+
     /// Further lines of the configuration.
     pub fn more(mut self, lines: &str) -> Self {
         self.more.push_str(lines);
@@ -183,7 +205,8 @@ impl Plan {
             };
             writeln!(text, "  - {{trustDomain: {domain}, {bundle}{}}}", self.revocation).unwrap();
         }
-        writeln!(text, "policy: {{directory: \"{}\"}}", self.path("policy").display()).unwrap();
+        let policy = self.policy_at.clone().unwrap_or_else(|| self.path("policy"));
+        writeln!(text, "policy: {{directory: \"{}\"{}}}", policy.display(), self.policy).unwrap();
         for (key, list) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
             if !list.is_empty() {
                 write!(text, "{key}:\n{list}").unwrap();

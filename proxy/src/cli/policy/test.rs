@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::Args;
 use portcullis_policy::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use portcullis_policy::testing::{self, Case, Decided, Outcome};
-use portcullis_policy::{Compiled, Effect, Origin, Policy, RuleRef, Verdict};
+use portcullis_policy::{Effect, Origin, Policy, RuleRef, Verdict};
 use serde_json::{Value, json};
 
 use super::format::{self, Format, clean, print_json, print_mistakes};
