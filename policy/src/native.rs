@@ -5,7 +5,7 @@
 
 mod authorization;
 mod collector;
-mod matching;
+pub(crate) mod matching;
 mod policy_test;
 mod service;
 

@@ -115,11 +115,13 @@ fn read_grpc(item: Item<'_>) -> Option<GrpcMatcher> {
     Some(GrpcMatcher { services: services?, methods: methods? })
 }
 
-fn is_service(text: &str) -> bool {
+/// Whether it can be the name of a gRPC service.
+pub(crate) fn is_service(text: &str) -> bool {
     text.split('.').all(is_word)
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether it can be the name of a gRPC method.
+pub(crate) fn is_word(text: &str) -> bool {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts_well && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }

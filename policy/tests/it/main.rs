@@ -15,3 +15,5 @@ mod index;
 mod oracle;
 mod properties;
 mod services;
+mod suggest;
+mod write;
