@@ -187,7 +187,7 @@ fn body(body: &Body) -> Value {
 
 fn policy(policy: &PolicyBody) -> Value {
     let mut spec = Vec::new();
-    if policy.mode == Mode::Audit {
+    if policy.mode != Mode::Enforce {
         spec.push(("mode", text(policy.mode.label())));
     }
     if !policy.target.is_empty() {

@@ -1,5 +1,8 @@
 //! From what was grouped to documents: a policy for each workload, and a test that shows each of its rules at work.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use spiffe::SpiffeId;
 
 use super::group::{Example, Group, Grouped, To};
@@ -35,7 +38,7 @@ pub(super) fn documents(
     };
     let policy = Document { comment: comment(workload, callers, &groups), body: Body::Policy(body) };
     let test = match mode {
-        Mode::Audit => None,
+        Mode::Audit | Mode::Mark => None,
         Mode::Enforce => {
             let cases = cases(workload, &groups, &rules, &policy);
             Some(Document { comment: Vec::new(), body: Body::Test(name, cases) })
@@ -51,7 +54,7 @@ fn rule(group: &Group, names: &mut Names) -> RuleBody {
         ..Matched::default()
     };
     let mut is_not = Matched::default();
-    let owned = |all: &std::collections::BTreeSet<Box<str>>| all.iter().map(|one| one.to_string()).collect();
+    let owned = |all: &BTreeSet<Box<str>>| all.iter().map(|one| one.to_string()).collect();
     match &group.to {
         To::Http { methods, paths, except } => {
             is.methods = owned(methods);
@@ -120,8 +123,16 @@ fn cases(workload: &SpiffeId, groups: &[&Group], rules: &[RuleBody], document: &
 
 /// The rule that allows an example. Another than the one that it is an example of may come first.
 fn decided_by(policy: &Policy, workload: &SpiffeId, example: &Example) -> Option<String> {
-    let source = std::net::IpAddr::from([0, 0, 0, 0]);
-    let connection = Connection { caller: &example.caller, workload, port: example.port, source, now: 0 };
+    let nowhere = IpAddr::from([0, 0, 0, 0]);
+    let connection = Connection {
+        caller: &example.caller,
+        workload,
+        port: example.port,
+        source: nowhere,
+        destination: nowhere,
+        server_name: None,
+        now: 0,
+    };
     let decision = match &example.request {
         None => policy.admit_opaque(&connection),
         Some((method, path)) => {

@@ -53,15 +53,15 @@ pub(super) fn namespace(id: &SpiffeId) -> Option<&str> {
 pub(super) fn rule_name(group: &Group) -> String {
     let reads = |methods: &BTreeSet<Box<str>>| methods.iter().all(|one| matches!(&**one, "GET" | "HEAD" | "OPTIONS"));
     let verb = match &group.to {
-        To::Http { methods, .. } if reads(methods) => "read",
-        To::Http { .. } => "write",
-        To::Grpc { .. } => "call",
-        To::Tcp => "connect",
+        To::Http { methods, .. } if reads(methods) => "reads",
+        To::Http { .. } => "writes",
+        To::Grpc { .. } => "calls",
+        To::Tcp => "connects",
     };
     let mut callers = group.callers.iter();
     match (callers.next(), callers.next()) {
-        (Some(only), None) => format!("{}-{verb}s", name(only)),
-        _ => format!("{}-callers-{verb}", group.callers.len()),
+        (Some(only), None) => format!("{}-{verb}", name(only)),
+        _ => format!("shared-{verb}"),
     }
 }
 

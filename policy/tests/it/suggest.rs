@@ -77,8 +77,15 @@ fn text(suggestion: &Suggestion) -> String {
 
 fn is_allowed(policy: &Policy, fact: &Fact) -> bool {
     let (caller, workload) = (SpiffeId::new(fact.caller).unwrap(), SpiffeId::new(fact.workload).unwrap());
-    let connection =
-        Connection { caller: &caller, workload: &workload, port: fact.port, source: [10, 0, 0, 1].into(), now: 0 };
+    let connection = Connection {
+        caller: &caller,
+        workload: &workload,
+        port: fact.port,
+        source: [10, 0, 0, 1].into(),
+        destination: [10, 0, 0, 2].into(),
+        server_name: None,
+        now: 0,
+    };
     if fact.kind == Kind::Tcp {
         return policy.admit_opaque(&connection).verdict.is_allow();
     }
