@@ -18,7 +18,7 @@ use spiffe::SpiffeId;
 use crate::native::matching::{is_service, is_word};
 use crate::path::{EncodedSlash, Path, PathPattern};
 use crate::rules::Mode;
-use crate::write::Document;
+use crate::write::{Document, Names};
 
 use tree::Tree;
 
@@ -197,7 +197,7 @@ impl Collector {
     /// When a workload was asked for more than fits into a policy.
     pub fn finish(self) -> Result<Suggestion, TooManyPaths> {
         let mut suggestion = Suggestion { policies: Vec::new(), tests: Vec::new(), opaque_on_http: 0 };
-        let mut names = wording::Names::default();
+        let mut names = Names::default();
         for (workload, callers) in &self.workloads {
             let grouped = group::group(callers).ok_or_else(|| TooManyPaths(workload.clone()))?;
             suggestion.opaque_on_http += grouped.opaque_on_http;

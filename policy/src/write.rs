@@ -6,7 +6,7 @@
 
 mod layout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -281,6 +281,21 @@ fn texts(all: &[String]) -> Value {
 
 fn numbers(all: &[u16]) -> Value {
     Value::List(all.iter().map(|one| Value::Plain(one.to_string())).collect())
+}
+
+/// Names that are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// The name, or the name with the first number that makes it another.
+    pub(crate) fn take(&mut self, name: &str) -> String {
+        let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+        let mut all = std::iter::once(name.to_owned()).chain(numbered);
+        let free = all.find(|name| !self.0.contains(name)).unwrap_or_default();
+        self.0.insert(free.clone());
+        free
+    }
 }
 
 /// Seconds since 1970 as RFC 3339 has them.

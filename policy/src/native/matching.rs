@@ -151,7 +151,7 @@ fn headers(item: Item<'_>) -> Option<Vec<HeaderMatcher>> {
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -159,7 +159,7 @@ fn port(item: Item<'_>) -> Option<u16> {
     item.integer(1..=65535).and_then(|port| u16::try_from(port).ok())
 }
 
-fn method(item: Item<'_>) -> Option<TextPattern> {
+pub(crate) fn method(item: Item<'_>) -> Option<TextPattern> {
     let text = item.string()?;
     let upper = text.to_ascii_uppercase();
     if !text.bytes().all(is_token_byte) || text.contains('*') {
@@ -174,18 +174,18 @@ fn method(item: Item<'_>) -> Option<TextPattern> {
     Some(TextPattern::Exact(text.into()))
 }
 
-pub(super) fn host(item: Item<'_>) -> Option<HostPattern> {
+pub(crate) fn host(item: Item<'_>) -> Option<HostPattern> {
     let text = item.string()?;
     HostPattern::parse(text).map_err(|error| item.error(BAD_HOST, error.to_string()).help(error.help())).ok()
 }
 
-fn path(item: Item<'_>) -> Option<PathPattern> {
+pub(crate) fn path(item: Item<'_>) -> Option<PathPattern> {
     let text = item.string()?;
     PathPattern::parse(text).map_err(|error| item.error(BAD_PATH, error.to_string()).help(error.help())).ok()
 }
 
 /// An address range, or one address.
-pub(super) fn network(item: Item<'_>) -> Option<IpNet> {
+pub(crate) fn network(item: Item<'_>) -> Option<IpNet> {
     let text = item.string()?;
     let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = parsed else {

@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use spiffe::SpiffeId;
 
 use super::group::{Example, Group, Grouped, To};
-use super::wording::{self, Names, counted};
+use super::wording::{self, counted};
 use super::{Seen, Workload};
 use crate::path::{EncodedSlash, Path};
 use crate::policy::Policy;
 use crate::request::{Connection, Request};
 use crate::rules::{Effect, Mode};
 use crate::source::File;
-use crate::write::{self, Body, CaseBody, Document, GrpcBody, Matched, PolicyBody, RuleBody, instant};
+use crate::write::{self, Body, CaseBody, Document, GrpcBody, Matched, Names, PolicyBody, RuleBody, instant};
 
 /// The policy of a workload, and its test if it would pass.
 pub(super) fn documents(

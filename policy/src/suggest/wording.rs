@@ -11,21 +11,6 @@ use super::tree::{MOST_TOLD, Step, Values};
 use crate::diagnostic::quoted;
 use crate::write::instant;
 
-/// Names that are taken.
-#[derive(Debug, Default)]
-pub(super) struct Names(BTreeSet<String>);
-
-impl Names {
-    /// The name, or the name with the first number that makes it another.
-    pub(super) fn take(&mut self, name: &str) -> String {
-        let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
-        let mut all = std::iter::once(name.to_owned()).chain(numbered);
-        let free = all.find(|name| !self.0.contains(name)).unwrap_or_default();
-        self.0.insert(free.clone());
-        free
-    }
-}
-
 /// What people call a workload: namespace and account, or the end of its path.
 pub(super) fn name(id: &SpiffeId) -> String {
     let path = id.path().trim_start_matches('/');
