@@ -42,6 +42,7 @@ pub mod codes;
 pub mod findings;
 
 // Documents for authors: what tools write, and what they write it from.
+pub mod import;
 pub mod suggest;
 pub mod write;
 

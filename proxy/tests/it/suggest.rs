@@ -65,5 +65,8 @@ async fn what_is_suggested_from_a_log_allows_what_was_asked_and_no_more() {
     })
     .await;
     let audited = suggest(&log, &["--include", "denied"]);
-    assert!(audited.contains("  mode: audit\n") && audited.contains("methods: [PUT], paths: [/v1/members/1]"), "{audited}");
+    assert!(
+        audited.contains("  mode: audit\n") && audited.contains("methods: [PUT], paths: [/v1/members/1]"),
+        "{audited}"
+    );
 }
