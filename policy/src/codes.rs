@@ -105,6 +105,9 @@ pub const ALL: &[Code] = &[
     code("P212", "header without counterpart", "match an exact value of another header"),
     code("P213", "addresses that are not known", "say them with --cluster-network"),
     code("P219", "result that does not compile", "write the policy by hand, and report this"),
+    code("P220", "no words for it", "write the policy by hand"),
+    code("P221", "two conditions of one kind", "write the values that are in both lists"),
+    code("P222", "policies that only deny", "add a policy that allows what may be called"),
 ];
 
 /// The meaning of a code.

@@ -4,6 +4,7 @@
 //! all: half a policy is another policy. What the documents leave to the cluster (which identity the pods with a label
 //! have, which number a port's name stands for) is said by whoever imports.
 
+mod istio;
 mod linkerd;
 mod objects;
 
@@ -14,6 +15,7 @@ use spiffe::{SpiffeId, TrustDomain};
 
 use crate::diagnostic::Diagnostics;
 use crate::identity::{IdentityPattern, IdentityPatternError};
+use crate::policy::Options;
 use crate::source::File;
 use crate::write::Document;
 
@@ -90,6 +92,14 @@ pub fn linkerd(files: &[File<'_>], mapping: &Mapping) -> Result<Vec<Document>, D
     linkerd::import(files, mapping)
 }
 
+/// Istio's policies, read as this crate reads them. One policy of ours for each that has rules.
+///
+/// # Errors
+/// Every mistake, or else everything that our language has no words for, ordered by place.
+pub fn istio(files: &[File<'_>], mapping: &Mapping, options: &Options) -> Result<Vec<Document>, Diagnostics> {
+    istio::import(files, mapping, options)
+}
+
 /// A document that is no policy of this mesh.
 const FOREIGN: &str = "P200";
 /// A feature without counterpart.
@@ -120,6 +130,12 @@ const FOREIGN_HEADER: &str = "P212";
 const UNKNOWN_NETWORK: &str = "P213";
 /// What was carried over does not compile.
 const NOT_WRITTEN: &str = "P219";
+/// A matcher that our language has no words for.
+const WITHOUT_WORDS: &str = "P220";
+/// Two conditions of one kind that must both hold.
+const TWO_CONDITIONS: &str = "P221";
+/// Policies that deny, and none that allows.
+const WITHOUT_ALLOW: &str = "P222";
 
 #[cfg(test)]
 mod tests;

@@ -147,22 +147,23 @@ proptest! {
         let suggestion = suggest(&facts, options);
         let text = text(&suggestion);
         let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
-        let Compiled { policy, cases, warnings } = Policy::compile(&files).unwrap();
+        let compiled = Policy::compile(&files).unwrap();
+        let Compiled { policy, warnings, .. } = &compiled;
         prop_assert!(warnings.is_empty(), "{}\n{}", warnings, text);
         let mut left_out = 0;
         for fact in &facts {
             let is_covered = fact.kind != Kind::Tcp || !carries_http(&facts, fact);
             left_out += u64::from(!is_covered);
-            prop_assert_eq!(is_allowed(&policy, fact), is_covered, "{:?}\n{}", fact, text);
+            prop_assert_eq!(is_allowed(policy, fact), is_covered, "{:?}\n{}", fact, text);
         }
         prop_assert_eq!(suggestion.opaque_on_http, left_out);
         for fact in &others {
-            prop_assert!(!is_allowed(&policy, fact) || may_be_allowed(&facts, fact, exact), "{:?}\n{}", fact, text);
+            prop_assert!(!is_allowed(policy, fact) || may_be_allowed(&facts, fact, exact), "{:?}\n{}", fact, text);
         }
-        for outcome in testing::run(&policy, &cases, 0) {
+        for outcome in testing::run(&files, &portcullis_policy::Options::default(), &compiled, 0).unwrap() {
             prop_assert!(outcome.passed, "{}: {}\n{}", outcome.case.name, outcome.reason, text);
         }
-        let found = findings::examine(&files, &Question { now: 0, inventory: None, sidecar: None }).unwrap();
+        let found = findings::examine(&files, &Question { now: 0, inventory: None, sidecar: None, options: &portcullis_policy::Options::default() }).unwrap();
         prop_assert!(found.iter().all(|one| one.severity == Severity::Note), "{}\n{}", found, text);
     }
 

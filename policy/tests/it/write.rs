@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use portcullis_policy::import::{Mapping, istio};
 use portcullis_policy::write::{Body, Document, GrpcBody, Matched, PolicyBody, RuleBody, write};
-use portcullis_policy::{File, Mode, Policy};
+use portcullis_policy::{File, Mode, Options, Policy};
 
 use crate::oracle::{Matcher, Model, facts, models};
 use crate::properties::{ask, cases, compile, named};
@@ -76,6 +77,29 @@ proptest! {
             let (meant, said) = ask(&facts, |request, _| {
                 (by_hand.admit_opaque(&request.connection), written.admit_opaque(&request.connection))
             });
+            prop_assert_eq!(named(&by_hand, meant), named(&written, said), "{:?}\n{}", facts, text);
+        }
+    }
+
+    /// Both languages are lowered to one form, and it is that form that is written.
+    #[test]
+    fn what_was_lowered_is_written_or_refused(models in models(), all in prop::collection::vec(facts(), 20)) {
+        let mut models = models;
+        models.iter_mut().for_each(|model| model.rules.sort_by_key(|rule| rule.deny));
+        let by_hand = compile(&models);
+        let text: String = models.iter().map(|model| format!("---\n{}", model.document())).collect();
+        let imported = istio(&[File { name: "a.yaml", bytes: text.as_bytes() }], &Mapping::default(), &Options::default());
+        let documents = match imported {
+            Ok(documents) => documents,
+            Err(found) => {
+                prop_assert!(found.iter().all(|one| one.code == "P222"), "{}", found);
+                return Ok(());
+            }
+        };
+        let text = write(&documents).unwrap();
+        let written = Policy::compile(&[File { name: "a.yaml", bytes: text.as_bytes() }]).unwrap().policy;
+        for facts in all {
+            let (meant, said) = ask(&facts, |request, _| (by_hand.decide(request), written.decide(request)));
             prop_assert_eq!(named(&by_hand, meant), named(&written, said), "{:?}\n{}", facts, text);
         }
     }
