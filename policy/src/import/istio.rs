@@ -169,7 +169,7 @@ impl Writer<'_> {
                 self.put(rule, sense, &mut side(written, sense).ports, ports.clone(), "ports");
             }
             ConnectionMatcher::Destination(_) => {
-                self.without_words(rule, "the address that is called", "name the port")
+                self.without_words(rule, "the address that is called", "name the port");
             }
             ConnectionMatcher::ServerName(_) => {
                 self.without_words(rule, "the server name of the handshake", "match the host of requests");
@@ -538,7 +538,8 @@ mod tests {
         let host =
             |names: &[&str]| RequestMatcher::Host(names.iter().map(|one| HostPattern::Text(text(one))).collect());
         let header = |value: &str| HeaderMatcher { name: "a".into(), values: vec![text(value)] };
-        let rows: Vec<(Vec<Condition<RequestMatcher>>, Result<&str, &str>)> = vec![
+        type Row = (Vec<Condition<RequestMatcher>>, Result<&'static str, &'static str>);
+        let rows: Vec<Row> = vec![
             (vec![is(RequestMatcher::Path(vec![path("/a/*"), path("/b")]))], Ok("to: {paths: [\"/a/**\", /b]}")),
             (vec![is(RequestMatcher::Path(vec![path("/a/{*}/c")]))], Ok("to: {paths: [\"/a/*/c\"]}")),
             (vec![is(RequestMatcher::Path(vec![path("*")]))], Ok("to: {paths: [\"/**\"]}")),

@@ -8,8 +8,6 @@ mod clients;
 mod routes;
 mod rules;
 
-use std::collections::BTreeMap;
-
 use spiffe::SpiffeId;
 
 use super::objects::{self, Object, Selector};

@@ -93,7 +93,7 @@ fn http(callers: &Workload) -> Option<Vec<Group>> {
         for (pattern, evidence) in one.patterns() {
             let except = others.except(one, &pattern);
             let key = (one.port, pattern, except, one.caller.clone());
-            atoms.push((key, one.method.clone(), evidence));
+            atoms.push((key, Box::<str>::from(one.method), evidence));
         }
     }
     let methods = merge(atoms);
@@ -171,7 +171,7 @@ impl Caller {
 struct Asked<'a> {
     caller: &'a SpiffeId,
     port: u16,
-    method: &'a Box<str>,
+    method: &'a str,
     tree: &'a Tree,
     branches: Vec<Branch>,
 }
@@ -194,7 +194,7 @@ impl Asked<'_> {
 
     fn evidence(&self, branch: &Branch, cover: &Pattern) -> Evidence {
         let path = example_path(&branch.steps, &branch.values);
-        let mut evidence = Evidence::of(self.caller, self.port, Some((self.method.clone(), path)), branch.seen);
+        let mut evidence = Evidence::of(self.caller, self.port, Some((self.method.into(), path)), branch.seen);
         if branch.steps != *cover {
             evidence.examples.clear();
             let covers = BTreeSet::from([branch.steps.clone()]);

@@ -22,46 +22,7 @@ fn strings(all: &[&str]) -> Vec<String> {
     all.iter().map(|one| (*one).to_owned()).collect()
 }
 
-#[test]
-fn reads_like_what_people_write() {
-    let many = (0..4).map(|number| format!("spiffe://prod.health.internal/ns/claims/sa/adjudicator-{number}"));
-    let mut first = rule(
-        "reads",
-        Matched {
-            identities: many.collect(),
-            ports: vec![8080],
-            methods: strings(&["GET", "HEAD"]),
-            paths: strings(&["/v1/members/{id}/coverage", "/v1/plans"]),
-            ..Matched::default()
-        },
-    );
-    first.comment = strings(&["12 requests.", ""]);
-    let mut second = rule(
-        "calls",
-        Matched {
-            grpc: Some(GrpcBody { services: strings(&["a.B"]), methods: Vec::new() }),
-            headers: BTreeMap::from([("x-tenant".to_owned(), strings(&["*", "no"]))]),
-            ..Matched::default()
-        },
-    );
-    second.is_not.sources = strings(&["10.0.0.0/8", "fd00::/8"]);
-    second.expires = Some(1_798_675_200);
-    second.ticket = Some("CHG 1: x".to_owned());
-    let mut document = policy(vec![first, second]);
-    document.comment = vec!["word ".repeat(30)];
-    let case = CaseBody {
-        name: "it reads".to_owned(),
-        caller: "spiffe://a/b".to_owned(),
-        workload: "spiffe://a/c".to_owned(),
-        port: 80,
-        request: Some(("GET".to_owned(), "/a".to_owned())),
-        expect: Effect::Deny,
-        rule: Some("null".to_owned()),
-    };
-    let connects = CaseBody { request: None, rule: None, expect: Effect::Allow, ..case.clone() };
-    let test = Document { comment: Vec::new(), body: Body::Test("t".to_owned(), vec![case, connects]) };
-    let set = Document { comment: Vec::new(), body: Body::Set("s".to_owned(), strings(&["spiffe://a/**"])) };
-    let expected = r#"# yaml-language-server: $schema=policy.schema.json
+const EXPECTED: &str = r#"# yaml-language-server: $schema=policy.schema.json
 # word word word word word word word word word word word word word word word word word word word word word word word
 # word word word word word word word
 apiVersion: policy.portcullis.dev/v1
@@ -111,7 +72,47 @@ metadata: {name: s}
 spec:
   identities: ["spiffe://a/**"]
 "#;
-    assert_eq!(write(&[document, test, set]).unwrap(), expected);
+
+#[test]
+fn reads_like_what_people_write() {
+    let many = (0..4).map(|number| format!("spiffe://prod.health.internal/ns/claims/sa/adjudicator-{number}"));
+    let mut first = rule(
+        "reads",
+        Matched {
+            identities: many.collect(),
+            ports: vec![8080],
+            methods: strings(&["GET", "HEAD"]),
+            paths: strings(&["/v1/members/{id}/coverage", "/v1/plans"]),
+            ..Matched::default()
+        },
+    );
+    first.comment = strings(&["12 requests.", ""]);
+    let mut second = rule(
+        "calls",
+        Matched {
+            grpc: Some(GrpcBody { services: strings(&["a.B"]), methods: Vec::new() }),
+            headers: BTreeMap::from([("x-tenant".to_owned(), strings(&["*", "no"]))]),
+            ..Matched::default()
+        },
+    );
+    second.is_not.sources = strings(&["10.0.0.0/8", "fd00::/8"]);
+    second.expires = Some(1_798_675_200);
+    second.ticket = Some("CHG 1: x".to_owned());
+    let mut document = policy(vec![first, second]);
+    document.comment = vec!["word ".repeat(30)];
+    let case = CaseBody {
+        name: "it reads".to_owned(),
+        caller: "spiffe://a/b".to_owned(),
+        workload: "spiffe://a/c".to_owned(),
+        port: 80,
+        request: Some(("GET".to_owned(), "/a".to_owned())),
+        expect: Effect::Deny,
+        rule: Some("null".to_owned()),
+    };
+    let connects = CaseBody { request: None, rule: None, expect: Effect::Allow, ..case.clone() };
+    let test = Document { comment: Vec::new(), body: Body::Test("t".to_owned(), vec![case, connects]) };
+    let set = Document { comment: Vec::new(), body: Body::Set("s".to_owned(), strings(&["spiffe://a/**"])) };
+    assert_eq!(write(&[document, test, set]).unwrap(), EXPECTED);
 }
 
 /// Each is written as a ticket, which may be any text, and read again.

@@ -192,7 +192,7 @@ fn nothing_is_tested_in_audit_mode() {
         path: "/".to_owned(),
         kind: Kind::Http,
     };
-    let suggestion = suggest(&[fact.clone()], Options { mode: Mode::Audit, ..Options::default() });
+    let suggestion = suggest(std::slice::from_ref(&fact), Options { mode: Mode::Audit, ..Options::default() });
     assert!(suggestion.tests.is_empty());
     let text = text(&suggestion);
     assert!(text.contains("  mode: audit\n"), "{text}");

@@ -24,6 +24,7 @@ mod ask;
 mod check;
 mod explain;
 mod format;
+mod import;
 mod schema;
 mod suggest;
 mod test;
@@ -50,6 +51,11 @@ pub enum Command {
     ///
     /// Ends with 1 if there is nothing to suggest from.
     Suggest(suggest::Suggest),
+    /// Write the policies of Istio or Linkerd as documents of this language.
+    ///
+    /// What does not mean the same here is refused with its place, and then nothing is written: half a policy is another
+    /// policy. Ends with 1 if anything is refused.
+    Import(import::Import),
     /// Print the JSON Schema (2020-12) of the documents, for editors.
     Schema,
 }
@@ -205,6 +211,23 @@ pub enum Error {
     /// More was seen than a policy can hold.
     #[error("suggest from less of the log, or for one workload after the other with --workload")]
     TooManyPaths(#[from] portcullis_policy::suggest::TooManyPaths),
+    /// Something cannot be carried over.
+    #[error("nothing was imported: {}{}{told}", Count(*.errors, "mistake"), if told.is_empty() { "" } else { "\n" })]
+    NotImported {
+        /// What, for people; empty where it was printed.
+        told: String,
+        /// How many mistakes.
+        errors: usize,
+    },
+    /// The files let nobody call anything.
+    #[error("there is nothing to import: the files let nobody call anything, which needs no policy")]
+    NothingImported,
+    /// Something on the command line stands there twice.
+    #[error("{what} is given twice")]
+    GivenTwice {
+        /// What.
+        what: String,
+    },
     /// The documents could not be written.
     #[error("the documents could not be written")]
     Write(#[from] portcullis_policy::write::WriteError),
@@ -220,7 +243,7 @@ impl Error {
     /// 64 for a command line that says too little, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoWorkload | Self::NoTestsInAudit => 64,
+            Self::NoWorkload | Self::NoTestsInAudit | Self::GivenTwice { .. } => 64,
             Self::Directory(_)
             | Self::DoNotLoad { .. }
             | Self::Found { .. }
@@ -230,6 +253,8 @@ impl Error {
             | Self::Input { .. }
             | Self::NothingSeen { .. }
             | Self::TooManyPaths(_)
+            | Self::NotImported { .. }
+            | Self::NothingImported
             | Self::Write(_)
             | Self::Print(_)
             | Self::Json(_) => 1,
@@ -255,6 +280,7 @@ pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), E
         Command::Test(test) => test::run(test, paint, out),
         Command::Explain(explain) => explain::run(explain, paint, out),
         Command::Suggest(suggest) => suggest::run(suggest, out),
+        Command::Import(import) => import::run(import, out),
         Command::Schema => schema::run(out),
     };
     out.flush()?;

@@ -14,7 +14,6 @@ use crate::native::name;
 #[derive(Debug)]
 pub(super) struct Authorization<'a> {
     pub(super) name: &'a str,
-    pub(super) at: Item<'a>,
     pub(super) target: Target<'a>,
     pub(super) clients: Clients,
 }
@@ -47,7 +46,7 @@ impl<'a> Known<'a> {
             Kind::ServerAuthorization => self.server_authorization(object, mapping)?,
             Kind::Server | Kind::MeshTls | Kind::Network | Kind::Route(_) => return None,
         };
-        Some(Authorization { name: object.name, at: object.at, target, clients })
+        Some(Authorization { name: object.name, target, clients })
     }
 
     fn policy(&self, object: &Object<'a, Kind>, mapping: &Mapping) -> Option<(Target<'a>, Clients)> {

@@ -45,7 +45,7 @@ impl Set<'_> {
             deny: Vec::new(),
         };
         let comment = vec![format!("Imported from Linkerd: Server {namespace}/{name}.")];
-        (!body.allow.is_empty()).then(|| Document { comment, body: Body::Policy(body) })
+        (!body.allow.is_empty()).then_some(Document { comment, body: Body::Policy(body) })
     }
 
     fn of_server(&self, server: Key<'_>) -> impl Iterator<Item = &Authorization<'_>> {
