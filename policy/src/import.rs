@@ -7,6 +7,7 @@
 mod istio;
 mod linkerd;
 mod objects;
+mod words;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Policy documents as text: what a tool has to say, written as its authors would write it.
 //!
-//! The way back from [`crate::native`]: values are quoted wherever a reader of YAML could take them for something else,
+//! The way back from reading documents: values are quoted wherever a reader of YAML could take them for something else,
 //! comments cannot be broken out of, and what is written has been compiled before it is handed out. Order is the
 //! caller's; nothing here decides what a policy should say.
 

@@ -8,25 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spiffe::SpiffeId;
 
-use super::{
-    Mapping, NOT_WRITTEN, TWO_CONDITIONS, UNKNOWN_TRUST_DOMAIN, UNKNOWN_WORKLOAD, WITHOUT_ALLOW, WITHOUT_WORDS,
-};
+use super::words::Alternatives;
+use super::{FOREIGN, Mapping, NOT_WRITTEN, TWO_CONDITIONS, UNKNOWN_WORKLOAD, WITHOUT_ALLOW, WITHOUT_WORDS};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
-use crate::identity::{IdentityPattern, in_namespace};
-use crate::matchers::{GrpcMatcher, HeaderMatcher, HostPattern};
+use crate::identity::in_namespace;
+use crate::matchers::{GrpcMatcher, HeaderMatcher};
 use crate::native::{self, Collected};
-use crate::path::PathPattern;
 use crate::policy::Options;
 use crate::rules::{
     Condition, ConnectionMatcher, Effect, Identities, IdentitySet, Lowered, Mode, Origin, PolicyRules, RequestMatcher,
     Rule, Sense,
 };
+use crate::service::Service;
 use crate::source::File;
 use crate::text::TextPattern;
 use crate::write::{self, Body, Document, GrpcBody, Matched, PolicyBody, RuleBody};
 
 pub(super) fn import(files: &[File<'_>], mapping: &Mapping, options: &Options) -> Result<Vec<Document>, Diagnostics> {
-    let Collected { mut policies, sets, mut found, .. } = native::collect(files, options);
+    let Collected { mut policies, sets, cases, services, mut found } = native::collect(files, options);
+    // What is not carried over must not be lost in silence.
+    for origin in cases.iter().map(|case| &case.origin).chain(services.iter().map(Service::origin)) {
+        let of_ours = Diagnostic::of_all_files(Severity::Error, FOREIGN, "this is a document of our own language");
+        let of_ours = of_ours.help("leave it out of the files that are imported");
+        found.push(of_ours.at(&origin.file, origin.line, origin.column));
+    }
     if found.has_errors() {
         found.sort();
         return Err(found);
@@ -48,17 +53,11 @@ pub(super) fn import(files: &[File<'_>], mapping: &Mapping, options: &Options) -
     if found.has_errors() { Err(found) } else { Ok(documents) }
 }
 
-struct Writer<'a> {
-    mapping: &'a Mapping,
+/// Policies on their way to documents.
+pub(super) struct Writer<'a> {
+    pub(super) mapping: &'a Mapping,
     sets: &'a [IdentitySet],
     found: Diagnostics,
-}
-
-/// What a list of alternatives comes to.
-enum Alternatives {
-    Some(Vec<String>),
-    /// They leave nothing out, so that nothing need be said.
-    Everything,
 }
 
 impl Writer<'_> {
@@ -233,131 +232,6 @@ impl Writer<'_> {
         }
     }
 
-    fn callers(&mut self, callers: &Identities, rule: &Rule) -> Option<Alternatives> {
-        let mut all: Vec<String> = callers.exact.iter().map(ToString::to_string).collect();
-        for pattern in &callers.patterns {
-            match self.caller(pattern, rule)? {
-                Alternatives::Some(ids) => all.extend(ids),
-                Alternatives::Everything => return Some(Alternatives::Everything),
-            }
-        }
-        Some(Alternatives::Some(all))
-    }
-
-    fn caller(&mut self, pattern: &IdentityPattern, rule: &Rule) -> Option<Alternatives> {
-        let one = |id: String| IdentityPattern::parse(&id).is_ok().then(|| Alternatives::Some(vec![id]));
-        let understood = match pattern {
-            IdentityPattern::Exact(_) | IdentityPattern::Segments { .. } => one(pattern.to_string()),
-            IdentityPattern::ServiceAccount { namespace, account } => {
-                return self.in_each_domain(rule, &format!("ns/{namespace}/sa/{account}"));
-            }
-            IdentityPattern::Namespace(glob) => match glob.literal() {
-                Some(namespace) => return self.in_each_domain(rule, &format!("ns/{namespace}/**")),
-                None => None,
-            },
-            IdentityPattern::TrustDomain(TextPattern::Exact(domain)) => one(format!("spiffe://{domain}/**")),
-            IdentityPattern::Text(TextPattern::Exact(text)) if !text.contains('*') => one(format!("spiffe://{text}")),
-            IdentityPattern::Text(TextPattern::Prefix(text)) if text.ends_with('/') && !text.contains('*') => {
-                one(format!("spiffe://{text}**"))
-            }
-            // Every caller has an identity, and that has a trust domain.
-            IdentityPattern::TrustDomain(TextPattern::Present) | IdentityPattern::Text(TextPattern::Present) => {
-                Some(Alternatives::Everything)
-            }
-            IdentityPattern::TrustDomain(_) | IdentityPattern::Text(_) => None,
-        };
-        if understood.is_none() {
-            let what =
-                format!("callers such as {}, which are no whole segments of a SPIFFE ID", quoted(&pattern.to_string()));
-            self.without_words(rule, &what, "name whole segments, or each identity");
-        }
-        understood
-    }
-
-    /// Istio's namespaces and service accounts are of any trust domain: of each that the mesh has.
-    fn in_each_domain(&mut self, rule: &Rule, path: &str) -> Option<Alternatives> {
-        let domains: BTreeSet<_> =
-            self.mapping.trust_domain.iter().chain(self.mapping.trust_domains.values()).collect();
-        if domains.is_empty() {
-            let message =
-                "namespaces and service accounts are of any trust domain, and it is not known which there are";
-            self.refuse(
-                &rule.origin,
-                UNKNOWN_TRUST_DOMAIN,
-                message,
-                "say it with --trust-domain, once for each of the mesh",
-            );
-            return None;
-        }
-        let ids: Vec<String> = domains.into_iter().map(|domain| format!("spiffe://{domain}/{path}")).collect();
-        if ids.iter().any(|id| IdentityPattern::parse(id).is_err()) {
-            self.without_words(rule, &format!("callers such as {}", quoted(path)), "name each identity");
-            return None;
-        }
-        Some(Alternatives::Some(ids))
-    }
-
-    /// A host by text is compared as it was sent, ours without its port. The two that Istio's handbook recommends to be
-    /// written together, `host` and `host:*`, are one of ours.
-    fn hosts(&mut self, hosts: &[HostPattern], rule: &Rule) -> Option<Vec<String>> {
-        let mut all = Vec::new();
-        let has =
-            |wanted: &TextPattern| hosts.iter().any(|one| matches!(one, HostPattern::Text(text) if text == wanted));
-        for host in hosts {
-            let whole = match host {
-                HostPattern::Exact(_) | HostPattern::Below(_) => Some(host.to_string()),
-                HostPattern::Text(TextPattern::Exact(name)) => {
-                    has(&TextPattern::Prefix(format!("{name}:").into())).then(|| name.to_string())
-                }
-                HostPattern::Text(TextPattern::Prefix(text)) => {
-                    text.strip_suffix(':').filter(|name| has(&TextPattern::Exact((*name).into()))).map(str::to_owned)
-                }
-                HostPattern::Text(TextPattern::Suffix(_) | TextPattern::Present) => None,
-            };
-            let Some(whole) = whole.filter(|name| HostPattern::parse(name).is_ok()) else {
-                let what = format!("the host {} as it was sent, port included", quoted(&host.to_string()));
-                self.without_words(rule, &what, "write both `host` and `host:*`, which match it with and without port");
-                return None;
-            };
-            if !all.contains(&whole) {
-                all.push(whole);
-            }
-        }
-        Some(all)
-    }
-
-    fn methods(&mut self, methods: &[TextPattern], rule: &Rule) -> Option<Alternatives> {
-        let mut all = Vec::new();
-        for method in methods {
-            match method {
-                TextPattern::Exact(method) if !method.contains('*') => all.push(method.to_string()),
-                TextPattern::Present => return Some(Alternatives::Everything),
-                TextPattern::Exact(_) | TextPattern::Prefix(_) | TextPattern::Suffix(_) => {
-                    self.without_words(rule, "methods by a part of their name", "name each method");
-                    return None;
-                }
-            }
-        }
-        Some(Alternatives::Some(all))
-    }
-
-    fn paths(&mut self, patterns: &[PathPattern], rule: &Rule) -> Option<Alternatives> {
-        let mut all = Vec::new();
-        for pattern in patterns {
-            match pattern.text() {
-                None => all.push(pattern.to_string()),
-                // Every path that is forwarded begins with a slash.
-                Some(TextPattern::Present) => return Some(Alternatives::Everything),
-                Some(text) => {
-                    let what = format!("paths such as {}, which are no whole segments", quoted(&text.to_string()));
-                    self.without_words(rule, &what, "end it with `/*`, or name each path");
-                    return None;
-                }
-            }
-        }
-        Some(Alternatives::Some(all))
-    }
-
     /// Said in words all the same: a rule without matchers on HTTP is another one on opaque TCP.
     fn every_request(&mut self, rule: &Rule, sense: Sense, paths: &mut Vec<String>) {
         if sense == Sense::IsNot || paths.is_empty() {
@@ -376,11 +250,11 @@ impl Writer<'_> {
         self.refuse(&rule.origin, TWO_CONDITIONS, message, "write the values that are in both lists");
     }
 
-    fn without_words(&mut self, rule: &Rule, what: &str, help: &str) {
+    pub(super) fn without_words(&mut self, rule: &Rule, what: &str, help: &str) {
         self.refuse(&rule.origin, WITHOUT_WORDS, format!("our language has no words for {what}"), help);
     }
 
-    fn refuse(&mut self, origin: &Origin, code: &'static str, message: impl Into<String>, help: &str) {
+    pub(super) fn refuse(&mut self, origin: &Origin, code: &'static str, message: impl Into<String>, help: &str) {
         let found = Diagnostic::of_all_files(Severity::Error, code, message).help(help);
         self.found.push(found.at(&origin.file, origin.line, origin.column));
     }
@@ -426,7 +300,10 @@ const EVERY_PATH: &str = "/**";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::IdentityPattern;
     use crate::import::Workload;
+    use crate::matchers::HostPattern;
+    use crate::path::PathPattern;
     use crate::rules::Matchers;
     use crate::text::Glob;
     use spiffe::TrustDomain;
@@ -579,6 +456,25 @@ mod tests {
                 Err(code) => assert_eq!(result.unwrap_err(), [code], "{told}"),
             }
         }
+    }
+
+    #[test]
+    fn documents_of_our_own_are_not_lost_in_silence() {
+        let ours = "apiVersion: policy.portcullis.dev/v1
+kind: PolicyTest
+metadata: {name: t}
+spec:
+  cases: [{name: a, caller: spiffe://t/a, workload: spiffe://t/b, connection: {port: 1}, expect: deny}]
+---
+apiVersion: policy.portcullis.dev/v1
+kind: Service
+metadata: {name: s}
+spec: {hosts: [a], ports: [{port: 80, protocol: http}], identities: [spiffe://t/a]}
+";
+        let file = File { name: "a.yaml", bytes: ours.as_bytes() };
+        let found = import(&[file], &mapping(), &Options::default()).unwrap_err();
+        let told: Vec<_> = found.iter().map(|one| (one.code, one.line)).collect();
+        assert_eq!(told, [("P200", 5), ("P200", 9)]);
     }
 
     #[test]
