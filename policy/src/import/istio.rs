@@ -13,16 +13,16 @@ use super::{FOREIGN, Mapping, NOT_WRITTEN, TWO_CONDITIONS, UNKNOWN_WORKLOAD, WIT
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use crate::identity::in_namespace;
 use crate::matchers::{GrpcMatcher, HeaderMatcher};
-use crate::native::{self, Collected};
+use crate::native::{self, CODES, Collected};
 use crate::policy::Options;
 use crate::rules::{
     Condition, ConnectionMatcher, Effect, Identities, IdentitySet, Lowered, Mode, Origin, PolicyRules, RequestMatcher,
     Rule, Sense,
 };
 use crate::service::Service;
-use crate::source::File;
+use crate::source::{File, Position, Source};
 use crate::text::TextPattern;
-use crate::write::{self, Body, Document, GrpcBody, Matched, PolicyBody, RuleBody};
+use crate::write::{self, Body, Document, GrpcBody, Matched, Names, PolicyBody, RuleBody};
 
 pub(super) fn import(files: &[File<'_>], mapping: &Mapping, options: &Options) -> Result<Vec<Document>, Diagnostics> {
     let Collected { mut policies, sets, cases, services, mut found } = native::collect(files, options);
@@ -37,7 +37,8 @@ pub(super) fn import(files: &[File<'_>], mapping: &Mapping, options: &Options) -
         return Err(found);
     }
     policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let mut writer = Writer { mapping, sets: &sets, found: Diagnostics::default() };
+    let sources: Vec<Source<'_>> = files.iter().filter_map(|file| Source::read(*file, &CODES).ok()).collect();
+    let mut writer = Writer { mapping, sources: &sources, sets: &sets, found: Diagnostics::default() };
     let mut documents = writer.documents(&policies);
     let used: BTreeSet<&String> = documents.iter().flat_map(sets_of).collect();
     let used: Vec<Document> = sets.iter().filter(|set| used.contains(&set.name)).map(set).collect();
@@ -56,6 +57,8 @@ pub(super) fn import(files: &[File<'_>], mapping: &Mapping, options: &Options) -
 /// Policies on their way to documents.
 pub(super) struct Writer<'a> {
     pub(super) mapping: &'a Mapping,
+    /// For the lines that are refused.
+    sources: &'a [Source<'a>],
     sets: &'a [IdentitySet],
     found: Diagnostics,
 }
@@ -80,11 +83,11 @@ impl Writer<'_> {
             self.refuse(origin, WITHOUT_WORDS, message, "leave it out, or write it as a dry run");
             return None;
         }
-        let (mut allow, mut deny) = (Vec::new(), Vec::new());
+        let (mut allow, mut deny, mut names) = (Vec::new(), Vec::new(), Names::default());
         for Lowered { rule, matchers } in &policy.rules {
             let mut written = RuleBody {
                 comment: vec![format!("From {}.", rule.origin)],
-                name: rule.name.to_string(),
+                name: names.take(&spelled(&rule.name)),
                 expires: rule.expires,
                 ticket: rule.ticket.as_ref().map(ToString::to_string),
                 ..RuleBody::default()
@@ -255,9 +258,21 @@ impl Writer<'_> {
     }
 
     pub(super) fn refuse(&mut self, origin: &Origin, code: &'static str, message: impl Into<String>, help: &str) {
-        let found = Diagnostic::of_all_files(Severity::Error, code, message).help(help);
-        self.found.push(found.at(&origin.file, origin.line, origin.column));
+        let position = Position { line: origin.line, column: origin.column };
+        let found = match self.sources.iter().find(|source| *source.name() == *origin.file) {
+            Some(source) => source.diagnostic(Severity::Error, code, position, message),
+            None => {
+                Diagnostic::of_all_files(Severity::Error, code, message).at(&origin.file, origin.line, origin.column)
+            }
+        };
+        self.found.push(found.help(help));
     }
+}
+
+/// A name as our language has them: rules of Istio's are called by their place, as in `rules[0].from[1]`.
+fn spelled(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).filter(|word| !word.is_empty());
+    words.map(|word| word.trim_matches(['-', '_', '.'])).collect::<Vec<_>>().join("-")
 }
 
 fn set(set: &IdentitySet) -> Document {
@@ -349,7 +364,7 @@ mod tests {
 
     /// The text from the target on, or codes.
     fn imported(policy: PolicyRules, mapping: &Mapping) -> Result<String, Vec<&'static str>> {
-        let mut writer = Writer { mapping, sets: &[], found: Diagnostics::default() };
+        let mut writer = Writer { mapping, sources: &[], sets: &[], found: Diagnostics::default() };
         let documents = writer.documents(&[policy]);
         if writer.found.has_errors() {
             assert!(writer.found.iter().all(|one| one.line == 7 && one.help.is_some()), "{}", writer.found);
@@ -459,6 +474,20 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_are_called_by_their_place_get_a_name() {
+        for (name, expected) in [("rules[0].from[1]", "rules-0-from-1"), ("reads", "reads"), ("a-b_c.d", "a-b_c.d")] {
+            assert_eq!(spelled(name), expected);
+        }
+        let rules = ["rules[0]", "rules-0"].map(|name| {
+            let mut one = rule(Effect::Allow, Matchers::default());
+            one.rule.name = name.into();
+            one
+        });
+        let text = imported(policy(rules.into()), &mapping()).unwrap();
+        assert!(text.contains("- name: rules-0-2"), "{text}");
+    }
+
+    #[test]
     fn documents_of_our_own_are_not_lost_in_silence() {
         let ours = "apiVersion: policy.portcullis.dev/v1
 kind: PolicyTest
@@ -499,8 +528,8 @@ spec: {hosts: [a], ports: [{port: 80, protocol: http}], identities: [spiffe://t/
             imported(policy(connection(ConnectionMatcher::Source(networks()))), &mapping()).unwrap(),
             "from: {sources: [\"10.0.0.0/8\"]}"
         );
-        let documents =
-            Writer { mapping: &mapping(), sets: &[], found: Diagnostics::default() }.documents(&[policy(empty())]);
+        let documents = Writer { mapping: &mapping(), sources: &[], sets: &[], found: Diagnostics::default() }
+            .documents(&[policy(empty())]);
         let Body::Policy(body) = &documents[0].body else { panic!("{documents:?}") };
         assert_eq!(body.target, ["spiffe://t/ns/shop/sa/web"], "of the policy's own namespace");
     }
