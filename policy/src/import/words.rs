@@ -74,7 +74,7 @@ impl Writer<'_> {
                 &rule.origin,
                 UNKNOWN_TRUST_DOMAIN,
                 message,
-                "say it with --trust-domain, once for each of the mesh",
+                "say all of them with --trust-domain TRUST-DOMAIN, and the others as NAME=TRUST-DOMAIN",
             );
             return None;
         }
