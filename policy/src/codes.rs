@@ -1,7 +1,7 @@
 //! What each code means. A code names one thing for ever: it is what pipelines filter by.
 //!
 //! `P0…` is a mistake in a document, which keeps the whole set from coming into force. `P1…` is what `policy check` and
-//! `policy test` find in a set that is in force all the same.
+//! `policy test` find in a set that is in force all the same. `P2…` is what `policy import` cannot carry over.
 
 /// One code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +136,24 @@ pub const ALL: &[Code] = &[
     code("P192", "too few rules exercised", "add cases for the rules that are listed"),
     code("P193", "no test case", "add a PolicyTest, or name the directory that has them"),
     code("P199", "set compared in part", "check parts of the set by themselves"),
+    code("P200", "object that is not imported", "leave it out of the files that are imported"),
+    code("P201", "feature without counterpart", "write the object without it, or the policy by hand"),
+    code("P202", "callers without identity", "name the identities that may call"),
+    code("P203", "access without a policy", "name the callers in a policy"),
+    code("P204", "reference to nothing", "import all files that belong together at once"),
+    code("P205", "workload that is not known", "say which identity it has with --workload"),
+    code("P206", "port that is not known", "say which number it has with --port"),
+    code("P207", "trust domain that is not known", "say it with --trust-domain"),
+    code("P208", "identity without counterpart", "name a service account, or write the SPIFFE ID"),
+    code("P209", "path without counterpart", "match the exact path, or a prefix by whole segments"),
+    code("P210", "routes that overlap", "let them match different paths, methods or hosts"),
+    code("P211", "object given twice", "import one version of each object"),
+    code("P212", "header without counterpart", "match an exact value of another header"),
+    code("P213", "addresses that are not known", "say them with --cluster-network"),
+    code("P219", "result that does not compile", "write the policy by hand, and report this"),
+    code("P220", "no words for it", "write the policy by hand"),
+    code("P221", "two conditions of one kind", "write the values that are in both lists"),
+    code("P222", "policies that only deny", "add a policy that allows what may be called"),
 ];
 
 /// The meaning of a code.
@@ -150,7 +168,12 @@ mod tests {
 
     #[test]
     fn every_code_of_the_crate_is_explained_once() {
-        let sources = [include_str!("native.rs"), include_str!("istio.rs"), include_str!("findings.rs")];
+        let sources = [
+            include_str!("native.rs"),
+            include_str!("istio.rs"),
+            include_str!("findings.rs"),
+            include_str!("import.rs"),
+        ];
         let used =
             sources.iter().flat_map(|text| text.match_indices("\"P").filter_map(|(at, _)| text.get(at + 1..at + 5)));
         let used: Vec<&str> = used.filter(|code| code[1..].bytes().all(|b| b.is_ascii_digit())).collect();

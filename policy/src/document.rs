@@ -35,6 +35,7 @@ mod scalar;
 
 pub use parse::{MAX_DEPTH, parse};
 pub use reader::{Fields, Item, Reader};
+pub(crate) use scalar::reads_as_text;
 
 use crate::source::Position;
 

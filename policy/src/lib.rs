@@ -42,6 +42,11 @@ pub mod testing;
 pub mod codes;
 pub mod findings;
 
+// Documents for authors: what tools write, and what they write it from.
+pub mod import;
+pub mod suggest;
+pub mod write;
+
 pub use decide::{Admission, Decision, Denial, Verdict};
 pub use explain::{Candidate, Explanation, Miss};
 pub use identity::{IdentityPattern, IdentityPatternError, IdentitySegment};

@@ -5,7 +5,7 @@
 
 mod authorization;
 mod collector;
-mod matching;
+pub(crate) mod matching;
 mod policy_test;
 mod service;
 
@@ -208,7 +208,7 @@ fn report_identity(item: Item<'_>, error: &IdentityPatternError) {
 }
 
 /// A name that can be a metrics label and an argument on a command line.
-fn name<'a>(item: Item<'a>) -> Option<&'a str> {
+pub(crate) fn name<'a>(item: Item<'a>) -> Option<&'a str> {
     let text = item.string()?;
     let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));

@@ -60,6 +60,12 @@ impl<'s> Reader<'s> {
         self.report(Severity::Warning, code, at, message)
     }
 
+    /// All that was reported so far, while items of it are still in use.
+    #[must_use]
+    pub fn diagnostics(&self) -> Diagnostics {
+        self.found.borrow().clone()
+    }
+
     /// All that was reported.
     #[must_use]
     pub fn into_diagnostics(self) -> Diagnostics {
@@ -118,10 +124,29 @@ impl<'a> Item<'a> {
         matches!(self.node.content, Content::Mapping(_))
     }
 
-    /// Whether it is `{}`, for the few places where that means something.
+    /// Whether it is a mapping without keys, for those that mean something in the languages of others.
     #[must_use]
     pub fn is_empty_mapping(&self) -> bool {
         matches!(&self.node.content, Content::Mapping(entries) if entries.is_empty())
+    }
+
+    /// Whether it is a list without items, for the same.
+    #[must_use]
+    pub fn is_empty_list(&self) -> bool {
+        matches!(&self.node.content, Content::Sequence(list) if list.is_empty())
+    }
+
+    /// Whether it is bare and a number to some reader of YAML, for values that are a number or a name.
+    #[must_use]
+    pub fn is_number(&self) -> bool {
+        let Content::Scalar(text, Style::Plain) = &self.node.content else { return false };
+        matches!(meaning(text), Meaning::Integer | Meaning::Number)
+    }
+
+    /// Whether it is a string without characters, for the same.
+    #[must_use]
+    pub fn is_empty_text(&self) -> bool {
+        matches!(&self.node.content, Content::Scalar(text, Style::Quoted) if text.is_empty())
     }
 
     /// Reports an error at this place.

@@ -39,6 +39,11 @@ pub(super) fn meaning(text: &str) -> Meaning {
     if digits || is_other_number(unsigned) { Meaning::Number } else { Meaning::Text }
 }
 
+/// Whether a bare scalar is a string to every reader of YAML.
+pub(crate) fn reads_as_text(text: &str) -> bool {
+    meaning(text) == Meaning::Text
+}
+
 /// Whether some YAML reader takes it for a number: other bases, underscores, floats, and the base 60 of YAML 1.1.
 fn is_other_number(unsigned: &str) -> bool {
     let lower = unsigned.to_ascii_lowercase();

@@ -115,11 +115,13 @@ fn read_grpc(item: Item<'_>) -> Option<GrpcMatcher> {
     Some(GrpcMatcher { services: services?, methods: methods? })
 }
 
-fn is_service(text: &str) -> bool {
+/// Whether it can be the name of a gRPC service.
+pub(crate) fn is_service(text: &str) -> bool {
     text.split('.').all(is_word)
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether it can be the name of a gRPC method.
+pub(crate) fn is_word(text: &str) -> bool {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts_well && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
@@ -149,7 +151,7 @@ fn headers(item: Item<'_>) -> Option<Vec<HeaderMatcher>> {
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -157,7 +159,7 @@ fn port(item: Item<'_>) -> Option<u16> {
     item.integer(1..=65535).and_then(|port| u16::try_from(port).ok())
 }
 
-fn method(item: Item<'_>) -> Option<TextPattern> {
+pub(crate) fn method(item: Item<'_>) -> Option<TextPattern> {
     let text = item.string()?;
     let upper = text.to_ascii_uppercase();
     if !text.bytes().all(is_token_byte) || text.contains('*') {
@@ -172,12 +174,12 @@ fn method(item: Item<'_>) -> Option<TextPattern> {
     Some(TextPattern::Exact(text.into()))
 }
 
-pub(super) fn host(item: Item<'_>) -> Option<HostPattern> {
+pub(crate) fn host(item: Item<'_>) -> Option<HostPattern> {
     let text = item.string()?;
     HostPattern::parse(text).map_err(|error| item.error(BAD_HOST, error.to_string()).help(error.help())).ok()
 }
 
-fn path(item: Item<'_>) -> Option<PathPattern> {
+pub(crate) fn path(item: Item<'_>) -> Option<PathPattern> {
     let text = item.string()?;
     PathPattern::parse(text).map_err(|error| item.error(BAD_PATH, error.to_string()).help(error.help())).ok()
 }

@@ -17,3 +17,5 @@ mod istio_oracle;
 mod oracle;
 mod properties;
 mod services;
+mod suggest;
+mod write;

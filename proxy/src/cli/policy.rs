@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use portcullis_policy::diagnostic::{Diagnostics, Severity};
 use portcullis_policy::{File, Options};
+use spiffe::SpiffeId;
 use spiffe::TrustDomain;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,8 +24,11 @@ mod ask;
 mod check;
 mod explain;
 mod format;
+mod import;
 mod schema;
+mod suggest;
 mod test;
+mod traffic;
 
 /// Look at policy documents.
 #[derive(Debug, Subcommand)]
@@ -43,6 +47,15 @@ pub enum Command {
     ///
     /// Ends with 0 whatever the decision, with 1 if the documents do not load.
     Explain(explain::Explain),
+    /// Write the least allow-list that covers what access logs show, with comments and tests.
+    ///
+    /// Ends with 1 if there is nothing to suggest from.
+    Suggest(suggest::Suggest),
+    /// Write the policies of Istio or Linkerd as documents of this language.
+    ///
+    /// What does not mean the same here is refused with its place, and then nothing is written: half a policy is another
+    /// policy. Ends with 1 if anything is refused.
+    Import(import::Import),
     /// Print the JSON Schema (2020-12) of the documents, for editors.
     Schema,
 }
@@ -118,6 +131,10 @@ fn parse_time(text: &str) -> Result<i64, String> {
     Ok(time.unix_timestamp())
 }
 
+fn parse_identity(text: &str) -> Result<SpiffeId, String> {
+    SpiffeId::new(text).map_err(|error| error.to_string())
+}
+
 /// A file that is given beside the documents, at most `most` bytes of it.
 fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let unusable = |reason: String| Error::Input { path: path.to_owned(), reason };
@@ -180,6 +197,40 @@ pub enum Error {
     /// It is not known whose sidecar a configuration is for.
     #[error("the configuration names no `identity.spiffeId`: say whose sidecar it is for with --workload")]
     NoWorkload,
+    /// No line of the logs speaks for a rule.
+    #[error("there is nothing to suggest from. {summary}")]
+    NothingSeen {
+        /// What became of the lines.
+        summary: String,
+    },
+    /// Tests were asked for that would fail.
+    #[error(
+        "tests of a policy in audit mode would fail, since it allows nothing: add --mode enforce, or leave --tests out"
+    )]
+    NoTestsInAudit,
+    /// More was seen than a policy can hold.
+    #[error("suggest from less of the log, or for one workload after the other with --workload")]
+    TooManyPaths(#[from] portcullis_policy::suggest::TooManyPaths),
+    /// Something cannot be carried over.
+    #[error("nothing was imported: {}{}{told}", Count(*.errors, "mistake"), if told.is_empty() { "" } else { "\n" })]
+    NotImported {
+        /// What, for people; empty where it was printed.
+        told: String,
+        /// How many mistakes.
+        errors: usize,
+    },
+    /// The files let nobody call anything.
+    #[error("there is nothing to import: the files let nobody call anything, which needs no policy")]
+    NothingImported,
+    /// Something on the command line stands there twice.
+    #[error("{what} is given twice")]
+    GivenTwice {
+        /// What.
+        what: String,
+    },
+    /// The documents could not be written.
+    #[error("the documents could not be written")]
+    Write(#[from] portcullis_policy::write::WriteError),
     /// The result could not be printed.
     #[error("could not print the result")]
     Print(#[from] io::Error),
@@ -192,7 +243,7 @@ impl Error {
     /// 64 for a command line that says too little, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoWorkload => 64,
+            Self::NoWorkload | Self::NoTestsInAudit | Self::GivenTwice { .. } => 64,
             Self::Directory(_)
             | Self::DoNotLoad { .. }
             | Self::Found { .. }
@@ -200,6 +251,11 @@ impl Error {
             | Self::NoCases
             | Self::Coverage { .. }
             | Self::Input { .. }
+            | Self::NothingSeen { .. }
+            | Self::TooManyPaths(_)
+            | Self::NotImported { .. }
+            | Self::NothingImported
+            | Self::Write(_)
             | Self::Print(_)
             | Self::Json(_) => 1,
         }
@@ -223,6 +279,8 @@ pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), E
         Command::Check(check) => check::run(check, paint, out),
         Command::Test(test) => test::run(test, paint, out),
         Command::Explain(explain) => explain::run(explain, paint, out),
+        Command::Suggest(suggest) => suggest::run(suggest, out),
+        Command::Import(import) => import::run(import, out),
         Command::Schema => schema::run(out),
     };
     out.flush()?;

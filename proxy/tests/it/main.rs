@@ -48,6 +48,7 @@ mod rotation;
 mod services;
 mod spans;
 mod start;
+mod suggest;
 mod tcp;
 mod views;
 mod websocket;

@@ -12,7 +12,7 @@ use serde_json::json;
 use spiffe::SpiffeId;
 
 use super::format::{self, Format, print_mistakes};
-use super::{Common, Error, count, files, read_file};
+use super::{Common, Error, count, files, parse_identity, read_file};
 use crate::cli::paint::Paint;
 use crate::config::{Config, Protocol};
 
@@ -98,10 +98,6 @@ fn sidecar(check: &Check) -> Result<Result<Option<Sidecar>, Diagnostics>, Error>
     let (opaque, http): (Vec<_>, Vec<_>) = config.inbound.iter().partition(|inbound| inbound.protocol == Protocol::Tcp);
     let ports = |all: Vec<&crate::config::Inbound>| all.iter().map(|inbound| inbound.forward.port()).collect();
     Ok(Ok(Some(Sidecar { workload, opaque: ports(opaque), http: ports(http), services })))
-}
-
-fn parse_identity(text: &str) -> Result<SpiffeId, String> {
-    SpiffeId::new(text).map_err(|error| error.to_string())
 }
 
 /// A hundred thousand identities take a tenth of it.
