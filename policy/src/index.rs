@@ -83,7 +83,7 @@ pub(crate) struct Parties<'a> {
     caller: &'a SpiffeId,
     scope: Scope,
     /// Where the rules hang that a group of workloads has for a group of callers.
-    nodes: Few<Node>,
+    nodes: Few<Node<'a>>,
 }
 
 /// The first matching rules of each kind, by their numbers.
@@ -94,7 +94,7 @@ pub(crate) struct Matched {
 }
 
 impl Index {
-    pub(crate) fn parties<'a>(&self, connection: &Connection<'a>) -> Parties<'a> {
+    pub(crate) fn parties<'a>(&'a self, connection: &Connection<'a>) -> Parties<'a> {
         let mut nodes = Few::default();
         let scope = self.meet(connection.workload, connection.caller, &mut |node| nodes.push(node));
         Parties { workload: connection.workload, caller: connection.caller, scope, nodes }
@@ -115,7 +115,7 @@ impl Index {
         };
         let mut first = First::new();
         self.each_node(parties, &mut |node| {
-            wanted.seek(self.tries.end(node), &mut first, &|entry| holds(guarded(entry)));
+            wanted.seek(node.end(), &mut first, &|entry| holds(guarded(entry)));
         });
         OnConnection(Matched { scope: parties.scope, first })
     }
@@ -142,7 +142,7 @@ impl Index {
         Matched { scope: parties.scope, first }
     }
 
-    fn each_node(&self, parties: &Parties<'_>, found: &mut impl FnMut(Node)) {
+    fn each_node<'a>(&'a self, parties: &Parties<'a>, found: &mut impl FnMut(Node<'a>)) {
         match parties.nodes.all() {
             Some(nodes) => nodes.iter().copied().for_each(found),
             None => drop(self.meet(parties.workload, parties.caller, found)),
@@ -151,7 +151,7 @@ impl Index {
 
     /// Shows `found` what hangs at each group of workloads with each group of callers, and says what protects the
     /// workload.
-    fn meet(&self, workload: &SpiffeId, caller: &SpiffeId, found: &mut impl FnMut(Node)) -> Scope {
+    fn meet<'a>(&'a self, workload: &SpiffeId, caller: &SpiffeId, found: &mut impl FnMut(Node<'a>)) -> Scope {
         let mut roots = Few::default();
         roots.push(self.everyone);
         self.callers.visit(caller, &self.tries, &mut |root| roots.push(Place(root)));
@@ -160,7 +160,8 @@ impl Index {
             let Some(scope) = self.targets.get(target as usize).filter(|scope| scope.is_any()) else { return };
             all.add(scope);
             let name = target.to_le_bytes();
-            let mut meet = |root: Place| self.tries.step(root.node(), &name).into_iter().for_each(&mut *found);
+            let mut meet =
+                |root: Place| self.tries.step(self.tries.node(root), &name).into_iter().for_each(&mut *found);
             match roots.all() {
                 Some(roots) => roots.iter().copied().for_each(meet),
                 None => {

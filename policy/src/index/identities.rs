@@ -49,14 +49,14 @@ impl Groups {
         let mut list =
             |values: &[u8]| values.as_chunks().0.iter().copied().map(u32::from_le_bytes).for_each(&mut *found);
         let trust_domain = id.trust_domain_name().as_bytes();
-        let of_domain = tries.step(self.exact.node(), trust_domain);
+        let of_domain = tries.step(tries.node(self.exact), trust_domain);
         if let Some(exact) = of_domain.and_then(|node| tries.step(node, id.path().as_bytes())) {
-            list(tries.end(exact));
+            list(exact.end());
         }
         if self.has_patterns() {
             let segments = Segments::of(id.path(), self.deepest);
-            let of_domain = tries.step(self.patterns.node(), trust_domain);
-            for node in of_domain.into_iter().chain([self.anywhere.node()]) {
+            let of_domain = tries.step(tries.node(self.patterns), trust_domain);
+            for node in of_domain.into_iter().chain([tries.node(self.anywhere)]) {
                 tries.visit(node, &segments, &mut list);
             }
         }
