@@ -160,7 +160,7 @@ impl Wanted {
 
     fn asks_for(&self, key: Key) -> bool {
         let [even, odd] = self.methods;
-        let method = if key.lane() % 2 == 0 { even } else { odd };
+        let method = if key.lane().is_multiple_of(2) { even } else { odd };
         (key.port() == self.port || key.port() == ANY_PORT) && (key.method() == method || key.method() == ANY_METHOD)
     }
 

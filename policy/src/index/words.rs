@@ -1,7 +1,7 @@
-//! Words as numbers: each segment of a request is looked up once, and compared as a number from then on.
+//! The words of all patterns as numbers, while the index is made: comparing and sorting patterns is then comparing numbers.
+//! Deciding needs none of it.
 //!
-//! The tables of the index hash with a function of their own. Only who writes the policy chooses what is in them, so
-//! nobody who sends requests can make them collide, and hashing need not defend against that.
+//! These tables hash with a function of their own, which is faster to load by. Who sends requests puts nothing into them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
