@@ -3,8 +3,8 @@
 //! What is looked at together lies together, so that a decision waits for memory two or three times and not twenty times. A
 //! node is followed by its only child, and a reference to a node is the place where it lies. `writer.rs` makes it.
 //!
-//! The small functions that take it apart are inlined: as calls, with what they return in memory, they were a quarter of
-//! the instructions of a decision.
+//! The small functions that take it apart are inlined: as calls, with what they return in memory, they added a
+//! quarter to the instructions of a decision.
 //!
 //! A segment leads on by its literal and by the wildcard for one segment, so several ways can be open at once. They wait
 //! in an array with a place for each depth; no node is come to twice, so that no sequence of segments costs more than
