@@ -10,7 +10,7 @@ mod failure;
 mod handshake;
 mod mesh;
 mod policy;
-mod policy_shapes;
+pub mod policy_shapes;
 mod processor;
 mod record;
 mod request;

@@ -6,11 +6,16 @@
 //! that match is the one with the lowest. Asking it neither allocates nor recurses.
 
 mod entries;
+mod few;
+mod hash;
 mod identities;
 mod methods;
 mod plan;
+mod roots;
+mod segments;
 mod trie;
 mod words;
+mod writer;
 
 pub(crate) use entries::guard;
 
@@ -18,26 +23,31 @@ use spiffe::SpiffeId;
 
 use crate::request::Connection;
 use crate::rules::{Effect, IdentitySet, Matchers, Mode, PolicyRules};
-use entries::{ANY_METHOD, ANY_PORT, Entry, First, KEYS, Key, LANES_THAT_DECIDE, Wanted, is_of_use, lane};
-use identities::{EVERYONE, Group, Groups, GroupsBuilder};
+use entries::{ANY_METHOD, Entry, First, Key, LANES, Wanted, lane};
+use few::Few;
+use hash::Seed;
+use identities::{EVERYONE, Group, Groups, GroupsBuilder, Value};
+use methods::Methods;
 use plan::{Lexicon, Plan, RequestPlan, plan};
-use trie::{Span, Trie, TrieBuilder, gather};
-use words::{Map, Spelled, small};
+use roots::RootsBuilder;
+use segments::Segments;
+use trie::{Node, Place, Step, Tries};
+use words::small;
+use writer::Writer;
 
 /// All rules of a policy.
 #[derive(Debug)]
 pub(crate) struct Index {
-    lexicon: Lexicon,
-    workloads: Groups,
-    callers: Groups,
+    methods: Methods,
     /// By the group of workloads that they protect.
     targets: Vec<Scope>,
-    on_connection: Map<(Group, Group), Span>,
-    entries: Vec<Entry>,
-    /// The roots in `paths`.
-    on_request: Map<(Group, Group), u32>,
-    paths: Trie<Entry>,
-    marks: bool,
+    workloads: Groups,
+    callers: Groups,
+    /// What hangs at the group of all callers.
+    everyone: Place,
+    tries: Tries,
+    /// How many segments of a path patterns can tell apart.
+    deepest: usize,
 }
 
 /// What can be said of the policies of both modes that protect a workload.
@@ -71,8 +81,9 @@ pub(crate) struct Guarded {
 pub(crate) struct Parties<'a> {
     workload: &'a SpiffeId,
     caller: &'a SpiffeId,
-    spelled_workload: Spelled,
-    spelled_caller: Spelled,
+    scope: Scope,
+    /// Where the rules hang that a group of workloads has for a group of callers.
+    nodes: Few<Node<'a>>,
 }
 
 /// The first matching rules of each kind, by their numbers.
@@ -83,13 +94,10 @@ pub(crate) struct Matched {
 }
 
 impl Index {
-    pub(crate) fn parties<'a>(&self, connection: &Connection<'a>) -> Parties<'a> {
-        Parties {
-            workload: connection.workload,
-            caller: connection.caller,
-            spelled_workload: self.workloads.spell(connection.workload, &self.lexicon.words),
-            spelled_caller: self.callers.spell(connection.caller, &self.lexicon.words),
-        }
+    pub(crate) fn parties<'a>(&'a self, connection: &Connection<'a>) -> Parties<'a> {
+        let mut nodes = Few::default();
+        let scope = self.meet(connection.workload, connection.caller, &mut |node| nodes.push(node));
+        Parties { workload: connection.workload, caller: connection.caller, scope, nodes }
     }
 
     /// The rules whose conditions on the connection hold; `holds` checks what the index cannot.
@@ -99,19 +107,17 @@ impl Index {
         connection: &Connection<'_>,
         holds: impl Fn(Guarded) -> bool,
     ) -> OnConnection {
-        let port = u32::from(connection.port);
         let wanted = Wanted {
-            used: self.used(4),
-            keys: std::array::from_fn(|at| Key::new(at / 2, if at % 2 == 0 { port } else { ANY_PORT }, ANY_METHOD)),
+            lanes: 2 * LANES,
+            port: u32::from(connection.port),
+            methods: [ANY_METHOD; 2],
             now: before_never(connection.now),
         };
         let mut first = First::new();
-        let scope = self.each_pair(parties, |pair| {
-            if let Some(span) = self.on_connection.get(&pair) {
-                wanted.seek(span.of(&self.entries), &mut first, &|entry| holds(guarded(entry)));
-            }
+        self.each_node(parties, &mut |node| {
+            wanted.seek(node.end(), &mut first, &|entry| holds(guarded(entry)));
         });
-        OnConnection(Matched { scope, first })
+        OnConnection(Matched { scope: parties.scope, first })
     }
 
     /// The rules whose conditions all hold for one reading of the path.
@@ -122,44 +128,50 @@ impl Index {
         (method, path): (&str, &str),
         holds: impl Fn(Guarded) -> bool,
     ) -> Matched {
-        let port = u32::from(connection.port);
-        let method = self.lexicon.methods.find(method);
-        let keys: [Key; KEYS] = std::array::from_fn(|at| {
-            let lane = at / 4;
-            let named = if lane % 2 == lane_of_allow() { method.written } else { method.folded };
-            let port = if at % 4 < 2 { port } else { ANY_PORT };
-            Key::new(lane, port, if at % 2 == 0 { ANY_METHOD } else { named })
-        });
-        let wanted = Wanted { keys, used: self.used(4), now: before_never(connection.now) };
-        let segments = path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'));
-        let segments = self.lexicon.words.spell(segments, self.paths.deepest());
+        let method = self.methods.find(method);
+        let wanted = Wanted {
+            lanes: LANES,
+            port: u32::from(connection.port),
+            methods: [method.folded, method.written],
+            now: before_never(connection.now),
+        };
+        let segments = Segments::of(path, self.deepest);
         let mut first = First::new();
-        let scope = self.each_pair(parties, |pair| {
-            if let Some(root) = self.on_request.get(&pair) {
-                let mut seek = |entries: &[Entry]| wanted.seek(entries, &mut first, &|entry| holds(guarded(entry)));
-                seek(self.paths.at_root(*root));
-                self.paths.visit(*root, &segments, &mut seek);
-            }
-        });
-        Matched { scope, first }
+        let mut seek = |entries: &[u8]| wanted.seek(entries, &mut first, &|entry| holds(guarded(entry)));
+        self.each_node(parties, &mut |node| self.tries.visit(node, &segments, &mut seek));
+        Matched { scope: parties.scope, first }
     }
 
-    /// How many keys a question needs, of `each` lane.
-    fn used(&self, each: usize) -> usize {
-        if self.marks { KEYS } else { each * LANES_THAT_DECIDE }
+    fn each_node<'a>(&'a self, parties: &Parties<'a>, found: &mut impl FnMut(Node<'a>)) {
+        match parties.nodes.all() {
+            Some(nodes) => nodes.iter().copied().for_each(found),
+            None => drop(self.meet(parties.workload, parties.caller, found)),
+        }
     }
 
-    /// Shows `found` each group of workloads with each group of callers, and says what protects the workload.
-    fn each_pair(&self, parties: &Parties<'_>, mut found: impl FnMut((Group, Group))) -> Scope {
+    /// Shows `found` what hangs at each group of workloads with each group of callers, and says what protects the
+    /// workload.
+    fn meet<'a>(&'a self, workload: &SpiffeId, caller: &SpiffeId, found: &mut impl FnMut(Node<'a>)) -> Scope {
+        let mut roots = Few::default();
+        roots.push(self.everyone);
+        self.callers.visit(caller, &self.tries, &mut |root| roots.push(Place(root)));
         let mut all = Scope::default();
         let mut target = |target: Group| {
             let Some(scope) = self.targets.get(target as usize).filter(|scope| scope.is_any()) else { return };
             all.add(scope);
-            found((target, EVERYONE));
-            self.callers.visit(parties.caller, &parties.spelled_caller, &mut |caller| found((target, caller)));
+            let name = target.to_le_bytes();
+            let mut meet =
+                |root: Place| self.tries.step(self.tries.node(root), &name).into_iter().for_each(&mut *found);
+            match roots.all() {
+                Some(roots) => roots.iter().copied().for_each(meet),
+                None => {
+                    meet(self.everyone);
+                    self.callers.visit(caller, &self.tries, &mut |root| meet(Place(root)));
+                }
+            }
         };
         target(EVERYONE);
-        self.workloads.visit(parties.workload, &parties.spelled_workload, &mut target);
+        self.workloads.visit(workload, &self.tries, &mut target);
         all
     }
 }
@@ -210,10 +222,6 @@ fn guarded(entry: &Entry) -> Guarded {
     Guarded { rule: entry.rule as usize, guards: entry.guards }
 }
 
-fn lane_of_allow() -> usize {
-    lane(Mode::Enforce, Effect::Allow)
-}
-
 /// The end of time is for rules that do not end.
 fn before_never(now: i64) -> i64 {
     now.min(i64::MAX - 1)
@@ -222,14 +230,15 @@ fn before_never(now: i64) -> i64 {
 /// An index that is being made.
 #[derive(Debug)]
 pub(crate) struct IndexBuilder<'a> {
+    seed: Seed,
     lexicon: Lexicon,
     workloads: GroupsBuilder<'a>,
     callers: GroupsBuilder<'a>,
     targets: Vec<Scope>,
-    on_connection: Vec<((Group, Group), Entry)>,
-    on_request: Map<(Group, Group), u32>,
-    paths: TrieBuilder<Entry>,
-    marks: bool,
+    roots: RootsBuilder,
+    /// The pattern of what is for connections, and that of what is for every path.
+    on_connection: u32,
+    any_path: u32,
 }
 
 /// A rule with its number.
@@ -242,16 +251,18 @@ pub(crate) struct Numbered<'a> {
 }
 
 impl<'a> IndexBuilder<'a> {
-    pub(crate) fn new(sets: &'a [IdentitySet]) -> Self {
+    /// The digest is that of all documents.
+    pub(crate) fn new(sets: &'a [IdentitySet], digest: &str) -> Self {
+        let mut roots = RootsBuilder::default();
         Self {
+            seed: Seed::of(digest),
             lexicon: Lexicon::default(),
             workloads: GroupsBuilder::new(sets),
             callers: GroupsBuilder::new(sets),
             targets: Vec::new(),
-            on_connection: Vec::new(),
-            on_request: Map::default(),
-            paths: TrieBuilder::new(),
-            marks: false,
+            on_connection: roots.path(Vec::new()),
+            any_path: roots.path(vec![Step::Rest]),
+            roots,
         }
     }
 
@@ -271,20 +282,24 @@ impl<'a> IndexBuilder<'a> {
                 Mode::Enforce => &mut scope.enforced,
                 Mode::Audit => &mut scope.audited,
                 Mode::Mark => {
-                    (scope.marked, self.marks) = (true, true);
+                    scope.marked = true;
                     continue;
                 }
             };
             presence.protected = true;
             presence.allows |= policy.allows;
         }
-        for (rule, plan) in planned {
+        for (rule, mut plan) in planned {
             let callers = plan.callers.map_or(vec![EVERYONE], |callers| {
                 self.callers.of(callers, None, plan.request.weight(), &mut self.lexicon.words)
             });
+            let paths = std::mem::take(&mut plan.request.paths).into_iter();
+            // A path has one segment at least.
+            let paths = paths.map(|steps| if steps.is_empty() { self.any_path } else { self.roots.path(steps) });
+            let paths: Vec<u32> = paths.collect();
             for target in &targets {
                 for caller in &callers {
-                    self.hang((*target, *caller), lane(policy.mode, rule.effect), rule, &plan);
+                    self.hang((*target, *caller), lane(policy.mode, rule.effect), rule, &plan, &paths);
                 }
             }
         }
@@ -292,18 +307,18 @@ impl<'a> IndexBuilder<'a> {
 
     /// The index.
     pub(crate) fn finish(self) -> Index {
-        let (spans, entries) = gather(self.on_connection, is_of_use);
-        Index {
-            lexicon: self.lexicon,
-            workloads: self.workloads.finish(),
-            callers: self.callers.finish(),
-            targets: self.targets,
-            on_connection: spans.into_iter().collect(),
-            entries,
-            on_request: self.on_request,
-            paths: self.paths.finish(is_of_use),
-            marks: self.marks,
-        }
+        let Self { mut lexicon, targets, .. } = self;
+        let deepest = self.roots.deepest();
+        let mut roots = self.roots.sorted(self.callers.count());
+        let callers = self.callers.sorted(&mut lexicon.words);
+        let workloads = self.workloads.sorted(&mut lexicon.words);
+        let texts = lexicon.words.texts();
+        let mut writer = Writer::new(&texts, self.seed);
+        let workloads = workloads.write(Value::Number, &mut writer);
+        let everyone = roots.write(EVERYONE, &mut writer);
+        let callers = callers.write(Value::Root(&mut roots), &mut writer);
+        roots.finish(&mut writer);
+        Index { targets, workloads, callers, everyone, tries: writer.finish(), deepest, methods: lexicon.methods }
     }
 
     fn targets_of(&mut self, policy: &'a PolicyRules, weight: usize) -> Vec<Group> {
@@ -315,7 +330,7 @@ impl<'a> IndexBuilder<'a> {
         }
     }
 
-    fn hang(&mut self, pair: (Group, Group), lane: usize, rule: Numbered<'_>, plan: &Plan<'_>) {
+    fn hang(&mut self, pair: (Group, Group), lane: usize, rule: Numbered<'_>, plan: &Plan<'_>, paths: &[u32]) {
         let entry = |key: Key, guards: u32| Entry {
             key: if guards == 0 { key } else { key.guarded() },
             rule: small(rule.rule),
@@ -325,14 +340,13 @@ impl<'a> IndexBuilder<'a> {
         let needs_request = usize::from(!rule.matchers.request.is_empty());
         for port in &plan.ports {
             let key = Key::new(2 * lane + needs_request, *port, ANY_METHOD);
-            self.on_connection.push((pair, entry(key, plan.on_connection)));
+            self.roots.hang(pair, self.on_connection, entry(key, plan.on_connection));
         }
-        let RequestPlan { ports, methods, paths, guards } = &plan.request;
-        let root = *self.on_request.entry(pair).or_insert_with(|| self.paths.root());
+        let RequestPlan { ports, methods, guards, .. } = &plan.request;
         for path in paths {
             for port in ports {
                 for method in methods {
-                    self.paths.insert(root, path, entry(Key::new(lane, *port, *method), *guards));
+                    self.roots.hang(pair, *path, entry(Key::new(lane, *port, *method), *guards));
                 }
             }
         }

@@ -138,7 +138,7 @@ impl Policy {
             rules: Vec::new(),
             matchers: Vec::new(),
             policies: Vec::new(),
-            index: IndexBuilder::new(&[]).finish(),
+            index: IndexBuilder::new(&[], "").finish(),
             default_action: options.default_action,
             sets,
             services,
@@ -206,7 +206,7 @@ impl Policy {
     }
 
     fn indexed(&self) -> Index {
-        let mut builder = IndexBuilder::new(&self.sets);
+        let mut builder = IndexBuilder::new(&self.sets, &self.revision);
         for policy in self.policies.iter().filter(|policy| policy.selected) {
             let rules = policy.deny.iter().chain(&policy.allow).filter_map(|reference| {
                 let (rule, matchers) = (self.rule(*reference)?, self.matchers(*reference)?);

@@ -5,14 +5,15 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
+use clap::ValueEnum;
 use portcullis_policy::path::{EncodedSlash, Path};
-use portcullis_policy::{Connection, Denial, File, Policy, Request, RuleRef, Verdict};
+use portcullis_policy::{Connection, Decision, Denial, File, Policy, Request, RuleRef, Verdict};
 use spiffe::SpiffeId;
 
 use super::{Failure, Work};
 
 /// What the rules of a set look like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// Each for another caller and another path.
     Exact,
@@ -30,22 +31,53 @@ pub enum Shape {
 pub fn decide(shape: Shape, rules: usize) -> Result<Work, Failure> {
     // Without optimisation nothing is measured, only tried, and reading the largest sets takes a minute each.
     let rules = if cfg!(debug_assertions) { rules.min(RULES_OF_ONE) } else { rules };
-    let policy = compiled(shape, rules)?;
-    let references: Vec<RuleRef> = policy.rules().map(|(reference, _)| reference).collect();
-    if references.len() != rules {
-        return Err(Failure::Wrong("another number of rules"));
-    }
-    let questions = (0..QUESTIONS).map(|at| Question::new(shape, at * STRIDE % rules, rules, &references));
-    let questions = questions.collect::<Result<Vec<_>, _>>()?;
-    let workload = SpiffeId::new(WORKLOAD)?;
-    let headers: Vec<(String, String)> = Vec::new();
+    let set = Set::of(shape, compiled(&documents(shape, rules))?, QUESTIONS)?;
     let mut next = 0;
     Ok(Work::whole(move || {
-        let question = questions.get(next).ok_or(Failure::Wrong("there are no questions"))?;
+        let decision = set.ask(next)?;
         next = (next + 1) % QUESTIONS;
+        Ok(decision)
+    }))
+}
+
+/// A policy set with questions to it.
+#[derive(Debug)]
+pub struct Set {
+    policy: Policy,
+    workload: SpiffeId,
+    headers: Vec<(String, String)>,
+    questions: Vec<Question>,
+}
+
+/// A request, and what is to come of it.
+#[derive(Debug)]
+struct Question {
+    caller: SpiffeId,
+    path: Path<'static>,
+    expected: Verdict,
+}
+
+impl Set {
+    /// So many questions to a policy of this shape.
+    ///
+    /// # Errors
+    /// When the policy is of another shape.
+    pub fn of(shape: Shape, policy: Policy, questions: usize) -> Result<Self, Failure> {
+        let references: Vec<RuleRef> = policy.rules().map(|(reference, _)| reference).collect();
+        let questions = (0..questions).map(|at| Question::new(shape, at * STRIDE % references.len(), &references));
+        let questions = questions.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { policy, workload: SpiffeId::new(WORKLOAD)?, headers: Vec::new(), questions })
+    }
+
+    /// Asks one of the questions.
+    ///
+    /// # Errors
+    /// When the answer is another than the documents say.
+    pub fn ask(&self, number: usize) -> Result<Decision, Failure> {
+        let question = self.questions.get(number).ok_or(Failure::Wrong("there are no questions"))?;
         let connection = Connection {
             caller: &question.caller,
-            workload: &workload,
+            workload: &self.workload,
             port: 8080,
             source: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 45)),
             destination: IpAddr::V4(Ipv4Addr::new(10, 12, 3, 46)),
@@ -53,27 +85,29 @@ pub fn decide(shape: Shape, rules: usize) -> Result<Work, Failure> {
             now: 1_800_000_000,
         };
         let request =
-            Request { connection, method: "GET", host: "eligibility", path: &question.path, headers: &headers };
-        let decision = policy.decide(std::hint::black_box(&request));
+            Request { connection, method: "GET", host: "eligibility", path: &question.path, headers: &self.headers };
+        let decision = self.policy.decide(std::hint::black_box(&request));
         if decision.verdict == question.expected { Ok(decision) } else { Err(Failure::Wrong("another rule decided")) }
-    }))
-}
+    }
 
-struct Question {
-    caller: SpiffeId,
-    path: Path<'static>,
-    expected: Verdict,
+    /// Reads what a question consists of, as a proxy has that just received it.
+    pub fn receive(&self, number: usize) {
+        if let Some(question) = self.questions.get(number) {
+            let parts = [question.caller.trust_domain_name(), question.caller.path(), question.path.as_str()];
+            std::hint::black_box(parts.map(|part| part.bytes().map(u64::from).sum::<u64>()));
+        }
+    }
 }
 
 impl Question {
-    fn new(shape: Shape, number: usize, rules: usize, references: &[RuleRef]) -> Result<Self, Failure> {
+    fn new(shape: Shape, number: usize, references: &[RuleRef]) -> Result<Self, Failure> {
         let reference = references.get(number).ok_or(Failure::Wrong("there is no such rule"))?;
         let (caller, thing, expected) = match shape {
             Shape::Exact => (account(number), number, Verdict::Allow(*reference)),
             Shape::Patterns => (account(number), number, Verdict::Allow(*reference)),
             Shape::Paths => (account(number / MANY), number, Verdict::Allow(*reference)),
             Shape::Identities => (account(number), number / MANY, Verdict::Allow(*reference)),
-            Shape::Deny => (account(number), (number + 1) % rules, Verdict::Deny(Denial::NoRule)),
+            Shape::Deny => (account(number), (number + 1) % references.len(), Verdict::Deny(Denial::NoRule)),
         };
         // Lives as long as the process, as the benchmark does.
         let target: &'static [u8] =
@@ -87,11 +121,19 @@ fn account(number: usize) -> String {
     format!("spiffe://{DOMAIN}/ns/team-{number:06}/sa/caller")
 }
 
-fn compiled(shape: Shape, rules: usize) -> Result<Policy, Failure> {
-    let texts: Vec<String> = (0..rules).step_by(RULES_OF_ONE).map(|first| document(shape, first, rules)).collect();
+/// The documents of a set, each a file.
+pub fn documents(shape: Shape, rules: usize) -> Vec<String> {
+    (0..rules).step_by(RULES_OF_ONE).map(|first| document(shape, first, rules)).collect()
+}
+
+/// The policy of a set.
+///
+/// # Errors
+/// When the documents hold mistakes.
+pub fn compiled(texts: &[String]) -> Result<Policy, Failure> {
     let names: Vec<String> = (0..texts.len()).map(|index| format!("team-{index:04}.yaml")).collect();
     let files: Vec<File<'_>> =
-        names.iter().zip(&texts).map(|(name, text)| File { name, bytes: text.as_bytes() }).collect();
+        names.iter().zip(texts).map(|(name, text)| File { name, bytes: text.as_bytes() }).collect();
     Ok(Policy::compile(&files).map_err(Failure::Policy)?.policy)
 }
 

@@ -5,8 +5,11 @@
 
 use spiffe::SpiffeId;
 
-use super::trie::{Span, Step, Trie, TrieBuilder, gather};
-use super::words::{DEPTH, Map, Spelled, Words};
+use super::roots::Roots;
+use super::segments::Segments;
+use super::trie::{Place, Step, Tries};
+use super::words::{DEPTH, Map, Words};
+use super::writer::{Content, Writer};
 use crate::identity::{IdentityPattern, IdentitySegment, in_namespace};
 use crate::rules::{Identities, IdentitySet};
 use crate::text::TextPattern;
@@ -17,13 +20,17 @@ pub(super) type Group = u32;
 /// The group of all identities.
 pub(super) const EVERYONE: Group = 0;
 
-/// Which groups an identity is in.
+/// Which groups an identity is in. Each is told as a value: for workloads its number, for callers the place of what
+/// hangs at it.
 #[derive(Debug)]
 pub(super) struct Groups {
-    exact: Map<SpiffeId, Span>,
-    of_exact: Vec<Group>,
-    patterns: Trie<Group>,
-    root: u32,
+    /// The IDs, by trust domain and by the whole path.
+    exact: Place,
+    /// Patterns by trust domain, and by the segments of the path.
+    patterns: Place,
+    /// Patterns of any trust domain.
+    anywhere: Place,
+    deepest: usize,
     /// Patterns with more segments than the trie takes.
     deep: Vec<Deep>,
 }
@@ -32,26 +39,26 @@ pub(super) struct Groups {
 struct Deep {
     namespace: Option<Box<str>>,
     pattern: IdentityPattern,
-    group: Group,
+    /// The number of a group, and then its value.
+    group: u32,
 }
 
 impl Groups {
-    /// The segments that patterns tell apart, the trust domain first.
-    pub(super) fn spell(&self, id: &SpiffeId, words: &Words) -> Spelled {
-        let deepest = self.patterns.deepest();
-        // Without patterns there is nothing to tell apart.
-        let path = id.path().strip_prefix('/').filter(|_| deepest > 0);
-        let segments = path.into_iter().flat_map(|path| path.split('/'));
-        words.spell(std::iter::once(id.trust_domain_name()).chain(segments), deepest)
-    }
-
-    /// Shows `found` every group of an identity but [`EVERYONE`]; some more than once.
-    pub(super) fn visit(&self, id: &SpiffeId, spelled: &Spelled, found: &mut impl FnMut(Group)) {
-        if let Some(span) = self.exact.get(id) {
-            span.of(&self.of_exact).iter().copied().for_each(&mut *found);
+    /// Shows `found` the value of every group of an identity but [`EVERYONE`]; some more than once.
+    pub(super) fn visit(&self, id: &SpiffeId, tries: &Tries, found: &mut impl FnMut(u32)) {
+        let mut list =
+            |values: &[u8]| values.as_chunks().0.iter().copied().map(u32::from_le_bytes).for_each(&mut *found);
+        let trust_domain = id.trust_domain_name().as_bytes();
+        let of_domain = tries.step(tries.node(self.exact), trust_domain);
+        if let Some(exact) = of_domain.and_then(|node| tries.step(node, id.path().as_bytes())) {
+            list(exact.end());
         }
-        if self.patterns.deepest() > 0 {
-            self.patterns.visit(self.root, spelled, &mut |groups| groups.iter().copied().for_each(&mut *found));
+        if self.has_patterns() {
+            let segments = Segments::of(id.path(), self.deepest);
+            let of_domain = tries.step(tries.node(self.patterns), trust_domain);
+            for node in of_domain.into_iter().chain([tries.node(self.anywhere)]) {
+                tries.visit(node, &segments, &mut list);
+            }
         }
         for deep in &self.deep {
             let in_scope = deep.namespace.as_ref().is_none_or(|namespace| in_namespace(id, namespace));
@@ -59,6 +66,10 @@ impl Groups {
                 found(deep.group);
             }
         }
+    }
+
+    fn has_patterns(&self) -> bool {
+        self.patterns != Place::default() || self.anywhere != Place::default()
     }
 }
 
@@ -79,16 +90,13 @@ pub(super) struct GroupsBuilder<'a> {
     sets: &'a [IdentitySet],
     groups: Map<Members, Group>,
     exact: Vec<(&'a SpiffeId, Group)>,
-    patterns: TrieBuilder<Group>,
-    root: u32,
+    patterns: Vec<Member>,
     deep: Vec<Deep>,
 }
 
 impl<'a> GroupsBuilder<'a> {
     pub(super) fn new(sets: &'a [IdentitySet]) -> Self {
-        let mut patterns = TrieBuilder::new();
-        let root = patterns.root();
-        Self { sets, groups: Map::default(), exact: Vec::new(), patterns, root, deep: Vec::new() }
+        Self { sets, groups: Map::default(), exact: Vec::new(), patterns: Vec::new(), deep: Vec::new() }
     }
 
     /// The group of all workloads of a Kubernetes namespace.
@@ -96,7 +104,7 @@ impl<'a> GroupsBuilder<'a> {
         let (group, known) = self.number(Members::Namespace(namespace.into()));
         if !known {
             let steps = [Step::One, Step::Word(words.learn("ns")), Step::Word(words.learn(namespace)), Step::Rest];
-            self.patterns.insert(self.root, &steps, group);
+            self.patterns.push(Member { steps: steps.to_vec(), group });
         }
         group
     }
@@ -141,12 +149,28 @@ impl<'a> GroupsBuilder<'a> {
         groups
     }
 
-    pub(super) fn finish(self) -> Groups {
-        let memberships = self.exact;
-        let (spans, of_exact) = gather(memberships, |before, next| before != next);
-        let exact = spans.into_iter().map(|(id, span)| (id.clone(), span)).collect();
-        let patterns = self.patterns.finish(|before, next| before != next);
-        Groups { exact, of_exact, patterns, root: self.root, deep: self.deep }
+    /// How many groups there are, with [`EVERYONE`].
+    pub(super) fn count(&self) -> usize {
+        self.groups.len() + 1
+    }
+
+    /// All members in order.
+    pub(super) fn sorted(self, words: &mut Words) -> Sorted {
+        let exact = self.exact.into_iter().map(|(id, group)| {
+            let steps = [id.trust_domain_name(), id.path()].map(|word| Step::Word(words.learn(word)));
+            Member { steps: steps.to_vec(), group }
+        });
+        let mut exact: Vec<Member> = exact.collect();
+        let (mut anywhere, mut patterns): (Vec<Member>, Vec<Member>) =
+            self.patterns.into_iter().partition(|member| member.steps.first() == Some(&Step::One));
+        for member in &mut anywhere {
+            member.steps.remove(0);
+        }
+        for members in [&mut exact, &mut patterns, &mut anywhere] {
+            members.sort_unstable();
+            members.dedup();
+        }
+        Sorted { exact, patterns, anywhere, deep: self.deep }
     }
 
     fn number(&mut self, members: Members) -> (Group, bool) {
@@ -170,7 +194,7 @@ impl<'a> GroupsBuilder<'a> {
         self.exact.extend(identities.exact.iter().filter(|id| is_of(id, namespace)).map(|id| (id, group)));
         for pattern in &identities.patterns {
             match steps(pattern, namespace, words) {
-                Some(Steps::Shallow(steps)) => self.patterns.insert(self.root, &steps, group),
+                Some(Steps::Shallow(steps)) => self.patterns.push(Member { steps, group }),
                 Some(Steps::Deep) => self.go_deep(pattern, namespace, group),
                 None => {}
             }
@@ -183,7 +207,7 @@ impl<'a> GroupsBuilder<'a> {
             Steps::Shallow(steps) => {
                 let (group, known) = self.number(Members::Pattern(steps.clone()));
                 if !known {
-                    self.patterns.insert(self.root, &steps, group);
+                    self.patterns.push(Member { steps, group });
                 }
                 Some(group)
             }
@@ -199,6 +223,76 @@ impl<'a> GroupsBuilder<'a> {
 
     fn go_deep(&mut self, pattern: &IdentityPattern, namespace: Option<&str>, group: Group) {
         self.deep.push(Deep { namespace: namespace.map(Into::into), pattern: pattern.clone(), group });
+    }
+}
+
+/// A pattern, or an ID, of a group.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Member {
+    steps: Vec<Step>,
+    group: Group,
+}
+
+/// What groups are to be written from.
+#[derive(Debug)]
+pub(super) struct Sorted {
+    exact: Vec<Member>,
+    patterns: Vec<Member>,
+    anywhere: Vec<Member>,
+    deep: Vec<Deep>,
+}
+
+impl Sorted {
+    pub(super) fn write(self, mut value: Value<'_>, writer: &mut Writer<'_>) -> Groups {
+        let Self { exact, patterns, anywhere, mut deep } = self;
+        let deepest = patterns.iter().chain(&anywhere).map(|member| member.steps.len()).max();
+        if let Value::Root(roots) = &mut value {
+            for deep in &mut deep {
+                deep.group = roots.write(deep.group, writer).0;
+            }
+        }
+        let mut write = |members: &[Member]| writer.trie(&mut value, members);
+        Groups {
+            exact: write(&exact),
+            patterns: write(&patterns),
+            anywhere: write(&anywhere),
+            deepest: deepest.unwrap_or_default(),
+            deep,
+        }
+    }
+}
+
+/// As what a group is told.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    /// By its number.
+    Number,
+    /// By the place of what hangs at it, which is written behind its first member.
+    Root(&'a mut Roots),
+}
+
+impl Content for Value<'_> {
+    type Part = Member;
+
+    fn step(&self, member: &Member, depth: usize) -> Option<Step> {
+        member.steps.get(depth).copied()
+    }
+
+    fn list(&mut self, members: &[Member]) -> Vec<u8> {
+        members.iter().flat_map(|member| member.group.to_le_bytes()).collect()
+    }
+
+    fn written(&mut self, members: &[Member], at: usize) {
+        let Self::Root(roots) = self else { return };
+        for (index, member) in members.iter().enumerate() {
+            roots.refer(at + index * size_of::<Group>(), member.group);
+        }
+    }
+
+    fn behind(&mut self, writer: &mut Writer<'_>) {
+        if let Self::Root(roots) = self {
+            roots.write_awaited(writer);
+        }
     }
 }
 

@@ -45,11 +45,11 @@ impl Methods {
     pub(super) fn find(&self, text: &str) -> Spelling {
         let mut found = Spelling { written: UNNAMED, folded: UNNAMED };
         for method in self.all.get(&hash(text)).into_iter().flatten() {
+            if *method.text == *text {
+                return Spelling { written: method.written, folded: method.folded };
+            }
             if method.text.eq_ignore_ascii_case(text) {
                 found.folded = method.folded;
-            }
-            if *method.text == *text {
-                found.written = method.written;
             }
         }
         found

@@ -1,245 +1,273 @@
-//! Tries over segments, many roots in one: what hangs at the patterns that match a sequence of segments.
+//! Tries over segments, all in one piece of memory: what hangs at the patterns that match a sequence of segments.
+//!
+//! What is looked at together lies together, so that a decision waits for memory two or three times and not twenty times. A
+//! node is followed by its only child, and a reference to a node is the place where it lies. `writer.rs` makes it.
+//!
+//! The small functions that take it apart are inlined: as calls, with what they return in memory, they added a
+//! quarter to the instructions of a decision.
 //!
 //! A segment leads on by its literal and by the wildcard for one segment, so several ways can be open at once. They wait
 //! in an array with a place for each depth; no node is come to twice, so that no sequence of segments costs more than
 //! looking at every pattern would.
+//!
+//! ```text
+//! node     flags, [END: list], [REST: list], then by the flags
+//!          LITERAL | ONE    place of the child by wildcard, name, child by that literal
+//!          LITERAL          name, child
+//!          TABLE | ONE      place of the child by wildcard, table
+//!          TABLE            table
+//!          ONE              child
+//! list     length in bytes as a short number, bytes
+//! name     length in bytes as a short number, bytes
+//! table    length of the longest name as a short number, bits, slots from the next place on, 2^bits of them
+//! slot     the lower half of the hash, place of a name with its child behind; no place: empty
+//! short    one byte, or from 128 on several, of seven bits each
+//! place    four bytes, in units of eight
+//! ```
 
-use super::words::{DEPTH, EMPTY, Map, Spelled, UNKNOWN, Word, small};
+use super::hash::Seed;
+use super::segments::Segments;
+use super::words::{DEPTH, Word};
 
 /// What a segment of a pattern must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Step {
     /// This word.
     Word(Word),
+    /// This number, as a name of four bytes.
+    Number(u32),
     /// Any one that is not empty.
     One,
     /// All that are left, at least one; always the last.
     Rest,
 }
 
-/// A finished trie.
+/// Finished tries.
 #[derive(Debug)]
-pub(super) struct Trie<T> {
-    nodes: Vec<Node>,
-    /// By node and word, the next node; of nodes with several literals only.
-    edges: Map<(u32, Word), u32>,
-    items: Vec<T>,
-    deepest: usize,
+pub(super) struct Tries {
+    pub(super) bytes: Vec<u8>,
+    pub(super) seed: Seed,
 }
 
-/// Most nodes have one literal below them, which is held here so that following it needs no table.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    literal: Word,
-    next: u32,
-    one: u32,
-    end: Span,
-    rest: Span,
-}
-
-/// Some items of a list.
+/// A node, and all that lies behind it. Without bytes it leads nowhere.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Span {
-    start: u32,
-    length: u32,
-}
+pub(super) struct Node<'a>(&'a [u8]);
 
-impl Span {
-    pub(super) fn new(start: usize, length: usize) -> Self {
-        Self { start: small(start), length: small(length) }
+/// Where a node lies that others refer to, in units of [`UNIT`]: 32 GiB are within reach, and no documents make that many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Place(pub(super) u32);
+
+impl Tries {
+    /// The node at a place.
+    pub(super) fn node(&self, place: Place) -> Node<'_> {
+        Node(self.bytes.get(place.0 as usize * UNIT..).unwrap_or_default())
     }
 
-    pub(super) fn of<T>(self, items: &[T]) -> &[T] {
-        let start = self.start as usize;
-        items.get(start..start + self.length as usize).unwrap_or_default()
-    }
-}
-
-impl<T> Trie<T> {
-    /// How many segments patterns can tell apart.
-    pub(super) fn deepest(&self) -> usize {
-        self.deepest
+    /// The node that this literal leads to.
+    pub(super) fn step<'a>(&'a self, node: Node<'a>, name: &[u8]) -> Option<Node<'a>> {
+        let Parts { flags, behind, .. } = Parts::of(node)?;
+        self.literal(flags, behind, name)
     }
 
-    /// What hangs at the pattern without segments.
-    pub(super) fn at_root(&self, root: u32) -> &[T] {
-        self.nodes.get(root as usize).map(|node| node.end.of(&self.items)).unwrap_or_default()
-    }
-
-    /// Shows `found` what hangs at every pattern with segments that matches.
-    pub(super) fn visit(&self, root: u32, segments: &Spelled, found: &mut impl FnMut(&[T])) {
-        let mut waiting = [(NOWHERE, 0_usize); DEPTH];
+    /// Shows `found` what hangs at every pattern that matches.
+    pub(super) fn visit<'a>(&'a self, node: Node<'a>, segments: &Segments<'_>, found: &mut impl FnMut(&[u8])) {
+        let mut waiting = [(Place(0), 0_u32); DEPTH];
         let mut count = 0;
-        let mut at = (root, 0);
+        let (mut node, mut depth) = (node, 0);
         loop {
-            let ways = self.nodes.get(at.0 as usize).map(|node| self.pass(at, node, segments, found));
-            let (literal, one) = ways.unwrap_or((NOWHERE, NOWHERE));
-            let next = match (literal, one) {
-                (NOWHERE, one) => one,
-                (literal, NOWHERE) => literal,
-                (literal, one) => {
-                    if let Some(place) = waiting.get_mut(count) {
-                        *place = (one, at.1 + 1);
-                        count += 1;
-                    }
-                    literal
+            let ways = match segments.get(depth as usize) {
+                Some(segment) => self.pass(node, segment, found),
+                None => {
+                    stop(node, segments.more, found);
+                    Ways::NONE
                 }
             };
-            if next != NOWHERE {
-                at = (next, at.1 + 1);
+            depth += 1;
+            if let Some(next) = ways.only {
+                if let Some(place) = waiting.get_mut(count).filter(|_| ways.other != Place(0)) {
+                    *place = (ways.other, depth);
+                    count += 1;
+                }
+                node = next;
+                continue;
+            }
+            if ways.other != Place(0) {
+                node = self.node(ways.other);
                 continue;
             }
             let Some(last) = count.checked_sub(1) else { return };
             count = last;
-            at = waiting.get(last).copied().unwrap_or_default();
+            let (place, at) = waiting.get(last).copied().unwrap_or_default();
+            (node, depth) = (self.node(place), at);
         }
     }
 
-    /// What is found at a node, and the nodes to go on to: by literal, and by wildcard.
-    fn pass(&self, at: (u32, usize), node: &Node, segments: &Spelled, found: &mut impl FnMut(&[T])) -> (u32, u32) {
-        let Some(word) = segments.get(at.1) else {
-            // No pattern goes on from where the segments were cut off; what hangs at a root is not for patterns with segments.
-            let span = match (segments.more, at.1) {
-                (true, _) => node.rest,
-                (false, 0) => Span::default(),
-                (false, _) => node.end,
-            };
-            if span.length > 0 {
-                found(span.of(&self.items));
-            }
-            return (NOWHERE, NOWHERE);
-        };
-        if node.rest.length > 0 {
-            found(node.rest.of(&self.items));
+    /// What is found on the way, and the ways to go on.
+    fn pass<'a>(&'a self, node: Node<'a>, segment: &[u8], found: &mut impl FnMut(&[u8])) -> Ways<'a> {
+        let Some(Parts { flags, rest, one, behind, .. }) = Parts::of(node) else { return Ways::NONE };
+        if flags & REST != 0 {
+            found(rest);
         }
-        let one = if word == EMPTY { NOWHERE } else { node.one };
-        let literal = match node.literal {
-            _ if word == UNKNOWN => NOWHERE,
-            SEVERAL => self.edges.get(&(at.0, word)).copied().unwrap_or(NOWHERE),
-            literal if literal == word => node.next,
-            _ => NOWHERE,
-        };
-        (literal, one)
+        if flags & (LITERAL | TABLE) != 0 {
+            let other = if segment.is_empty() { Place(0) } else { one };
+            return Ways { only: self.literal(flags, behind, segment), other };
+        }
+        let only = Some(Node(behind)).filter(|_| flags & ONE != 0 && !segment.is_empty());
+        Ways { only, other: Place(0) }
+    }
+
+    #[inline(always)]
+    fn literal<'a>(&'a self, flags: u8, behind: &'a [u8], name: &[u8]) -> Option<Node<'a>> {
+        if flags & LITERAL != 0 {
+            return behind_name(behind, name);
+        }
+        if flags & TABLE != 0 { self.look_up(behind, name) } else { None }
+    }
+
+    fn look_up<'a>(&'a self, table: &'a [u8], name: &[u8]) -> Option<Node<'a>> {
+        let (longest, table) = short(table)?;
+        // So that hashing a segment of a request takes no longer than comparing it with what policies name.
+        if name.len() > longest {
+            return None;
+        }
+        let (bits, table) = table.split_first()?;
+        let start = (self.bytes.len() - table.len()).next_multiple_of(UNIT);
+        let slots = self.bytes.get(start..start + (UNIT << bits))?.as_chunks::<UNIT>().0;
+        let hash = self.seed.hash(name);
+        let mut at = first_slot(hash, u32::from(*bits));
+        // A third of the slots is empty.
+        for _ in 0..slots.len() {
+            let (tag, place) = read_slot(slots.get(at)?);
+            if place == Place(0) {
+                return None;
+            }
+            if tag == tag_of(hash)
+                && let Some(child) = behind_name(self.node(place).0, name)
+            {
+                return Some(child);
+            }
+            at = (at + 1) % slots.len();
+        }
+        None
     }
 }
 
-/// A trie that is being made.
-#[derive(Debug)]
-pub(super) struct TrieBuilder<T> {
-    nodes: Vec<Node>,
-    edges: Map<(u32, Word), u32>,
-    /// Each with its node, and whether it is for all that is left there.
-    items: Vec<((u32, bool), T)>,
-    deepest: usize,
-}
-
-impl<T: Ord + Copy> TrieBuilder<T> {
-    pub(super) fn new() -> Self {
-        let mut builder = Self { nodes: Vec::new(), edges: Map::default(), items: Vec::new(), deepest: 0 };
-        // The node that stands for none.
-        builder.root();
-        builder
-    }
-
-    /// A root of its own.
-    pub(super) fn root(&mut self) -> u32 {
-        let number = small(self.nodes.len());
-        let none = Span::default();
-        self.nodes.push(Node { literal: UNKNOWN, next: NOWHERE, one: NOWHERE, end: none, rest: none });
-        number
-    }
-
-    /// Hangs an item at a pattern of at most [`DEPTH`] segments.
-    pub(super) fn insert(&mut self, root: u32, pattern: &[Step], item: T) {
-        let mut at = root;
-        let mut rest = false;
-        for (depth, step) in pattern.iter().enumerate() {
-            match step {
-                Step::Word(word) => at = self.literal(at, *word),
-                Step::One => at = self.one(at),
-                Step::Rest => {
-                    rest = true;
-                    break;
-                }
-            }
-            self.deepest = self.deepest.max(depth + 1);
-        }
-        self.items.push(((at, rest), item));
-    }
-
-    fn literal(&mut self, at: u32, word: Word) -> u32 {
-        if let Some(known) = self.edges.get(&(at, word)) {
-            return *known;
-        }
-        let next = self.root();
-        self.edges.insert((at, word), next);
-        if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.literal = if node.literal == UNKNOWN { word } else { SEVERAL };
-            node.next = next;
-        }
-        next
-    }
-
-    fn one(&mut self, at: u32) -> u32 {
-        match self.nodes.get(at as usize).map(|node| node.one) {
-            Some(known) if known != NOWHERE => known,
-            _ => {
-                let next = self.root();
-                if let Some(node) = self.nodes.get_mut(at as usize) {
-                    node.one = next;
-                }
-                next
-            }
-        }
-    }
-
-    /// The trie, each place's items in order. `keep` is given the one before at the same place, if there is one, and says
-    /// whether the next is of use beside it.
-    pub(super) fn finish(self, keep: impl Fn(&T, &T) -> bool) -> Trie<T> {
-        let Self { mut nodes, mut edges, items, deepest } = self;
-        let several = |at: u32| nodes.get(at as usize).is_some_and(|node| node.literal == SEVERAL);
-        edges.retain(|(at, _), _| several(*at));
-        edges.shrink_to_fit();
-        let (spans, items) = gather(items, keep);
-        for ((at, rest), span) in spans {
-            let Some(node) = nodes.get_mut(at as usize) else { continue };
-            if rest {
-                node.rest = span;
-            } else {
-                node.end = span;
-            }
-        }
-        nodes.shrink_to_fit();
-        Trie { nodes, edges, items, deepest }
+impl<'a> Node<'a> {
+    /// What hangs at the pattern that ends here.
+    pub(super) fn end(self) -> &'a [u8] {
+        Parts::of(self).map(|parts| parts.end).unwrap_or_default()
     }
 }
 
-/// Brings items of the same place together, in order, and leaves out those that are of no use.
-pub(super) fn gather<P: Ord + Copy, T: Ord + Copy>(
-    mut all: Vec<(P, T)>,
-    keep: impl Fn(&T, &T) -> bool,
-) -> (Vec<(P, Span)>, Vec<T>) {
-    all.sort_unstable();
-    let mut spans = Vec::new();
-    let mut items: Vec<T> = Vec::new();
-    for group in all.chunk_by(|a, b| a.0 == b.0) {
-        let start = items.len();
-        for (_, item) in group {
-            let before = items.get(start..).and_then(<[T]>::last);
-            if before.is_none_or(|before| keep(before, item)) {
-                items.push(*item);
-            }
-        }
-        if let Some((place, _)) = group.first() {
-            spans.push((*place, Span::new(start, items.len() - start)));
-        }
-    }
-    items.shrink_to_fit();
-    (spans, items)
+/// The ways on from a node.
+struct Ways<'a> {
+    /// By literal, or by wildcard if that is the only way.
+    only: Option<Node<'a>>,
+    /// By wildcard beside literals.
+    other: Place,
 }
 
-/// The first node is a root that nobody uses.
-const NOWHERE: u32 = 0;
+impl Ways<'_> {
+    const NONE: Self = Self { only: None, other: Place(0) };
+}
 
-/// In place of a literal: there are several.
-const SEVERAL: Word = Word::MAX;
+/// A node, taken apart.
+struct Parts<'a> {
+    flags: u8,
+    end: &'a [u8],
+    rest: &'a [u8],
+    one: Place,
+    /// The name, the table or the child.
+    behind: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline(always)]
+    fn of(Node(bytes): Node<'a>) -> Option<Self> {
+        let (flags, bytes) = bytes.split_first()?;
+        let mut parts = Self { flags: *flags, end: &[], rest: &[], one: Place(0), behind: bytes };
+        if flags & END != 0 {
+            (parts.end, parts.behind) = list(parts.behind)?;
+        }
+        if flags & REST != 0 {
+            (parts.rest, parts.behind) = list(parts.behind)?;
+        }
+        if flags & ONE != 0 && flags & (LITERAL | TABLE) != 0 {
+            let (place, behind) = parts.behind.split_first_chunk()?;
+            (parts.one, parts.behind) = (Place(u32::from_le_bytes(*place)), behind);
+        }
+        Some(parts)
+    }
+}
+
+/// What is found where the segments end, or were cut off; no pattern goes on from there.
+fn stop(node: Node<'_>, more: bool, found: &mut impl FnMut(&[u8])) {
+    let Some(Parts { flags, end, rest, .. }) = Parts::of(node) else { return };
+    if more && flags & REST != 0 {
+        found(rest);
+    }
+    if !more && flags & END != 0 {
+        found(end);
+    }
+}
+
+/// The child behind a name, if it is this one.
+#[inline(always)]
+fn behind_name<'a>(bytes: &'a [u8], name: &[u8]) -> Option<Node<'a>> {
+    let (length, bytes) = short(bytes)?;
+    if length != name.len() {
+        return None;
+    }
+    let (found, child) = bytes.split_at_checked(length)?;
+    (found == name).then_some(Node(child))
+}
+
+#[inline(always)]
+fn list(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, bytes) = short(bytes)?;
+    bytes.split_at_checked(length)
+}
+
+#[inline(always)]
+fn short(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, mut bytes) = bytes.split_first()?;
+    if *first < 128 {
+        return Some((usize::from(*first), bytes));
+    }
+    let mut number = usize::from(first & 127);
+    let (mut last, mut shift) = (first, 7);
+    while last & 128 != 0 && shift < usize::BITS {
+        (last, bytes) = bytes.split_first()?;
+        number |= usize::from(last & 127) << shift;
+        shift += 7;
+    }
+    Some((number, bytes))
+}
+
+/// The upper bits choose where to begin, the lower half tells names apart.
+pub(super) fn first_slot(hash: u64, bits: u32) -> usize {
+    usize::try_from(hash >> (u64::BITS - bits)).unwrap_or_default()
+}
+
+pub(super) fn tag_of(hash: u64) -> u32 {
+    (hash & u64::from(u32::MAX)) as u32
+}
+
+fn read_slot(slot: &[u8; UNIT]) -> (u32, Place) {
+    let both = u64::from_le_bytes(*slot);
+    (tag_of(both), Place(tag_of(both >> 32)))
+}
+
+/// What places count in, and a slot of a table: it never lies across two lines of a cache.
+pub(super) const UNIT: usize = 8;
+
+/// Something hangs at the pattern that ends here.
+pub(super) const END: u8 = 1;
+/// Something hangs at the pattern that takes all that are left here.
+pub(super) const REST: u8 = 2;
+/// There is a child by wildcard.
+pub(super) const ONE: u8 = 4;
+/// There is one child by literal.
+pub(super) const LITERAL: u8 = 8;
+/// There are several.
+pub(super) const TABLE: u8 = 16;

@@ -1,7 +1,7 @@
-//! Words as numbers: each segment of a request is looked up once, and compared as a number from then on.
+//! The words of all patterns as numbers, while the index is made: comparing and sorting patterns is then comparing numbers.
+//! Deciding needs none of it.
 //!
-//! The tables of the index hash with a function of their own. Only who writes the policy chooses what is in them, so
-//! nobody who sends requests can make them collide, and hashing need not defend against that.
+//! These tables hash with a function of their own, which is faster to load by. Who sends requests puts nothing into them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -60,12 +60,6 @@ impl Hasher for Fold {
 /// The number of a word.
 pub(super) type Word = u32;
 
-/// No policy has this word.
-pub(super) const UNKNOWN: Word = 0;
-/// The word without letters: the last segment of a path that ends in a slash.
-pub(super) const EMPTY: Word = 1;
-const FIRST: usize = 2;
-
 /// Every segment that some pattern names.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -75,51 +69,23 @@ pub(super) struct Words {
 impl Words {
     /// The number of a word of the policy.
     pub(super) fn learn(&mut self, word: &str) -> Word {
-        if word.is_empty() {
-            return EMPTY;
-        }
         if let Some(known) = self.numbers.get(word) {
             return *known;
         }
-        let number = small(self.numbers.len() + FIRST);
+        let number = small(self.numbers.len());
         self.numbers.insert(word.into(), number);
         number
     }
 
-    /// The number of a word of a request.
-    fn find(&self, word: &str) -> Word {
-        if word.is_empty() { EMPTY } else { self.numbers.get(word).copied().unwrap_or(UNKNOWN) }
-    }
-
-    /// The first segments, as many as patterns can tell apart.
-    pub(super) fn spell<'a>(&self, segments: impl Iterator<Item = &'a str>, deepest: usize) -> Spelled {
-        let mut spelled = Spelled { words: [UNKNOWN; DEPTH], length: 0, more: false };
-        for segment in segments {
-            match spelled.words.get_mut(spelled.length).filter(|_| spelled.length < deepest) {
-                Some(word) => *word = self.find(segment),
-                None => {
-                    spelled.more = true;
-                    break;
-                }
+    /// All of them, by number.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![""; self.numbers.len()];
+        for (text, number) in &self.numbers {
+            if let Some(place) = texts.get_mut(*number as usize) {
+                *place = text;
             }
-            spelled.length += 1;
         }
-        spelled
-    }
-}
-
-/// Segments as numbers. Whoever sends a path with thousands of segments gets as far as the longest pattern.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spelled {
-    words: [Word; DEPTH],
-    length: usize,
-    /// There were more segments.
-    pub(super) more: bool,
-}
-
-impl Spelled {
-    pub(super) fn get(&self, depth: usize) -> Option<Word> {
-        self.words.get(..self.length).and_then(|words| words.get(depth)).copied()
+        texts
     }
 }
 
