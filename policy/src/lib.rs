@@ -40,6 +40,7 @@ pub mod testing;
 
 // The whole set, for its authors.
 pub mod codes;
+pub mod diff;
 pub mod findings;
 
 pub use decide::{Admission, Decision, Denial, Verdict};

@@ -8,7 +8,7 @@ use spiffe::SpiffeId;
 
 use crate::oracle::{Facts, Judged, Judgement, Model, Rule, facts, judged, judged_connection, judged_opaque, models};
 
-fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
+pub fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
     // Named by their order, so that another order is also another file for each policy.
     let named = models.into_iter().enumerate().map(|(index, model)| (format!("{index}.yaml"), model.document()));
     let documents: Vec<(String, String)> = named.collect();
