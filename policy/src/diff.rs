@@ -22,6 +22,7 @@ mod walk;
 
 pub use change::{Change, Extent, Piece, Traffic};
 pub use term::Axis;
+pub(crate) use term::moment;
 
 use crate::case::Asked;
 use crate::policy::{Policy, RuleRef};

@@ -42,6 +42,7 @@ pub mod testing;
 pub mod codes;
 pub mod diff;
 pub mod findings;
+pub mod graph;
 
 pub use decide::{Admission, Decision, Denial, Verdict};
 pub use explain::{Candidate, Explanation, Miss};

@@ -48,12 +48,20 @@ impl<'a> Describer<'a> {
             left.retain(|element| !self.has(*element, term));
             pieces.push(PieceNumbers { all: vec![term], except: Vec::new() });
         }
+        let mut narrowed = BTreeSet::new();
         while let Some(element) = left.first().copied() {
             let (piece, covered) = self.narrowed(element, chosen);
             left.retain(|one| !covered.contains(one));
             left.remove(&element);
+            narrowed.extend(covered);
             pieces.push(piece);
         }
+        // A wider pattern without its exceptions may have taken in what was named before it.
+        let is_taken_in = |term: u32| self.members(term).iter().all(|one| narrowed.contains(one));
+        pieces.retain(|piece| match (piece.all.as_slice(), piece.except.as_slice()) {
+            ([term], []) => !is_taken_in(*term),
+            _ => true,
+        });
         Some(Numbers { pieces })
     }
 

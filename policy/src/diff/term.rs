@@ -216,7 +216,7 @@ impl fmt::Display for Term {
 }
 
 /// RFC 3339, or the seconds where the calendar ends.
-pub(super) fn moment(seconds: i64) -> String {
+pub(crate) fn moment(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok());
     time.unwrap_or_else(|| format!("{seconds} s since 1970"))
 }

@@ -14,6 +14,7 @@ use spiffe::TrustDomain;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use self::diff::revision::RevisionError;
 use self::format::Format;
 use super::paint::{Colour, Count, Paint};
 use crate::policy_store::directory::{self, Contents, DirectoryError};
@@ -21,8 +22,10 @@ use crate::policy_store::unix_seconds;
 
 mod ask;
 mod check;
+mod diff;
 mod explain;
 mod format;
+mod graph;
 mod schema;
 mod test;
 
@@ -43,6 +46,13 @@ pub enum Command {
     ///
     /// Ends with 0 whatever the decision, with 1 if the documents do not load.
     Explain(explain::Explain),
+    /// Tell what a change of policies changes in what is allowed, not in text.
+    ///
+    /// BASE and HEAD are directories or Git revisions. Ends with 0 whatever has changed; with 1 if --fail-on names it, or
+    /// if documents do not load.
+    Diff(diff::Options),
+    /// Draw who may call whom.
+    Graph(graph::Options),
     /// Print the JSON Schema (2020-12) of the documents, for editors.
     Schema,
 }
@@ -169,6 +179,18 @@ pub enum Error {
         /// How many must be.
         minimum: u8,
     },
+    /// A Git revision cannot be read.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    /// Something changed that was not to.
+    #[error("{}", diff::changed(*.count))]
+    Changed {
+        /// How many changes.
+        count: usize,
+    },
+    /// It is not known whether something changed that was not to.
+    #[error("the comparison is incomplete")]
+    Incomplete,
     /// A file that was given beside the documents cannot be used.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Input {
@@ -192,13 +214,16 @@ impl Error {
     /// 64 for a command line that says too little, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoWorkload => 64,
+            Self::NoWorkload | Self::Revision(RevisionError::Option(_) | RevisionError::NoDirectory(_)) => 64,
             Self::Directory(_)
             | Self::DoNotLoad { .. }
             | Self::Found { .. }
             | Self::Failed { .. }
             | Self::NoCases
             | Self::Coverage { .. }
+            | Self::Revision(_)
+            | Self::Changed { .. }
+            | Self::Incomplete
             | Self::Input { .. }
             | Self::Print(_)
             | Self::Json(_) => 1,
@@ -223,6 +248,8 @@ pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), E
         Command::Check(check) => check::run(check, paint, out),
         Command::Test(test) => test::run(test, paint, out),
         Command::Explain(explain) => explain::run(explain, paint, out),
+        Command::Diff(options) => diff::run(options, paint, out),
+        Command::Graph(options) => graph::run(options, paint, out),
         Command::Schema => schema::run(out),
     };
     out.flush()?;
