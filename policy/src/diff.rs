@@ -26,6 +26,7 @@ pub(crate) use term::moment;
 
 use crate::case::Asked;
 use crate::policy::{Policy, RuleRef};
+use crate::request::Connection;
 use crate::rules::Mode;
 
 use self::cells::Budget;
@@ -55,7 +56,8 @@ pub struct Sides<T> {
 pub struct Said {
     /// Whether it allows it.
     pub answer: Answer,
-    /// The rule that says so, in its own policy; a default has none.
+    /// The rule that says so of the witness, in its own policy; a default has none. Elsewhere in the extents another rule
+    /// that says the same may come first.
     pub rule: Option<RuleRef>,
 }
 
@@ -81,10 +83,30 @@ pub struct Witness {
     pub port: u16,
     /// The caller's address.
     pub source: IpAddr,
+    /// The address that is called.
+    pub destination: IpAddr,
+    /// The server name of the caller's handshake.
+    pub server_name: Option<String>,
     /// When, in seconds since 1970.
     pub at: i64,
     /// What is asked for.
     pub asked: Asked,
+}
+
+impl Witness {
+    /// The connection that it is about.
+    #[must_use]
+    pub fn connection(&self) -> Connection<'_> {
+        Connection {
+            caller: &self.caller,
+            workload: &self.workload,
+            port: self.port,
+            source: self.source,
+            destination: self.destination,
+            server_name: self.server_name.as_deref(),
+            now: self.at,
+        }
+    }
 }
 
 /// One of the two sets.
@@ -121,6 +143,8 @@ impl Question {
         match self {
             Self::Request(Mode::Enforce) => "requests",
             Self::Opaque(Mode::Enforce) => "opaque TCP",
+            Self::Request(Mode::Mark) => "requests, as marked",
+            Self::Opaque(Mode::Mark) => "opaque TCP, as marked",
             Self::Request(Mode::Audit) => "requests, as audited",
             Self::Opaque(Mode::Audit) => "opaque TCP, as audited",
         }
@@ -140,6 +164,11 @@ const MOST_STEPS: usize = 60_000_000;
 /// Compares two sets from `now` on, in seconds since 1970. A rule that expires counts until then.
 #[must_use]
 pub fn compare(base: &Policy, head: &Policy, now: i64) -> Diff {
+    compare_within(MOST_STEPS, base, head, now)
+}
+
+/// With at most so many steps for each question.
+fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff {
     let policies = Sides { base, head };
     let mut diff = Diff { changes: Vec::new(), left_out: Vec::new() };
     for mode in [Mode::Enforce, Mode::Audit] {
@@ -149,11 +178,15 @@ pub fn compare(base: &Policy, head: &Policy, now: i64) -> Diff {
             lower::lower(head, Side::Head, question, now, &mut space);
             let entries = space.take_entries();
             let search = Search { space: &space, policies, question, now };
-            let Found { cells, left_out, gave_up } = search.run(entries, &mut Budget::new(MOST_STEPS));
+            let Found { cells, left_out, gave_up } = search.run(entries, &mut Budget::new(steps));
             let changes = cells.into_iter().map(|cell| Change::new(cell, question, &space));
             let changes: Vec<Change> = changes.collect();
             change::unite(&mut diff.changes, changes);
             let what = question.words();
+            if space.hides_a_difference() {
+                diff.left_out
+                    .push(format!("{what}: workloads with labels that were not given, of which rules changed"));
+            }
             diff.left_out.extend(left_out.iter().map(|one| format!("{what}: {}", change::extent(one, &space))));
             if gave_up {
                 diff.left_out.push(format!("{what}: every workload that is not told of"));

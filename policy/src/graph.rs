@@ -83,11 +83,12 @@ enum End {
 type Edges = BTreeMap<(End, End, bool), (Vec<Call>, BTreeSet<String>)>;
 
 impl Graph {
-    /// Draws the rules in force at `now`, in seconds since 1970.
+    /// Draws the rules in force at `now`, in seconds since 1970. A policy that selects workloads by label is drawn if it
+    /// selects the one that the set was compiled for.
     #[must_use]
     pub fn of(policy: &Policy, filter: Filter<'_>, now: i64) -> Self {
         let mut edges = Edges::new();
-        for protection in &policy.policies {
+        for protection in policy.policies.iter().filter(|one| one.selected && one.scope.mode != Mode::Mark) {
             for reference in &protection.allow {
                 let (Some(rule), Some(matchers)) = (policy.rule(*reference), policy.matchers(*reference)) else {
                     continue;
@@ -187,7 +188,7 @@ struct Denial<'a> {
 }
 
 fn denials<'a>(policy: &'a Policy, mode: Mode, now: i64) -> Vec<Denial<'a>> {
-    let of_mode = policy.policies.iter().filter(|protection| protection.scope.mode == mode);
+    let of_mode = policy.policies.iter().filter(|one| one.selected && one.scope.mode == mode);
     let all = of_mode.flat_map(|protection| protection.deny.iter().map(move |reference| (protection, reference)));
     let denials = all.filter_map(|(protection, reference)| {
         let (rule, matchers) = (policy.rule(*reference)?, policy.matchers(*reference)?);
@@ -213,7 +214,14 @@ impl Denial<'_> {
 fn callers(matchers: &Matchers) -> Option<&Identities> {
     matchers.connection.iter().find_map(|condition| match (&condition.matcher, condition.sense) {
         (ConnectionMatcher::Caller(identities), Sense::Is) => Some(identities),
-        (ConnectionMatcher::Caller(_) | ConnectionMatcher::Source(_) | ConnectionMatcher::Port(_), _) => None,
+        (
+            ConnectionMatcher::Caller(_)
+            | ConnectionMatcher::Source(_)
+            | ConnectionMatcher::Port(_)
+            | ConnectionMatcher::Destination(_)
+            | ConnectionMatcher::ServerName(_),
+            _,
+        ) => None,
     })
 }
 
@@ -252,7 +260,16 @@ impl End {
         match self {
             Self::Identity(IdentityPattern::Exact(id)) => Some(id.trust_domain_name()),
             Self::Identity(IdentityPattern::Segments { trust_domain, .. }) => Some(trust_domain.as_str()),
-            Self::Set(_) | Self::Anyone | Self::Workloads(_) | Self::Namespace(_) => None,
+            Self::Identity(
+                IdentityPattern::Namespace(_)
+                | IdentityPattern::ServiceAccount { .. }
+                | IdentityPattern::TrustDomain(_)
+                | IdentityPattern::Text(_),
+            )
+            | Self::Set(_)
+            | Self::Anyone
+            | Self::Workloads(_)
+            | Self::Namespace(_) => None,
         }
     }
 
@@ -285,8 +302,10 @@ impl End {
             }
             (Self::Identity(one), Self::Identity(another)) => {
                 let (one, another) = (one.to_string(), another.to_string());
+                // Texts that are compared at one end only cannot be told apart place by place.
+                let by_segment = one.starts_with("spiffe://") && another.starts_with("spiffe://");
                 let differ = |(a, b): (&str, &str)| a != b && !a.contains('*') && !b.contains('*');
-                !one.split('/').zip(another.split('/')).any(differ)
+                !by_segment || !one.split('/').zip(another.split('/')).any(differ)
             }
             (Self::Identity(_) | Self::Anyone | Self::Workloads(_) | Self::Namespace(_), _) => true,
         }

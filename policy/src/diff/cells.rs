@@ -3,12 +3,13 @@
 //! One element stands for all values that match the same terms. Which terms those are is found by looking at the values
 //! where a term begins or ends to match; it is asked of the terms themselves, so that none is taken for another.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::space::Space;
-use super::term::{Axis, Case, How, Kind, Segments, Term, Text, Value};
+use super::term::{Axis, Case, How, Kind, Reading, Segments, Term, Text, Value};
 use super::walk::Walk;
+use crate::request::bare_host;
 
 /// All values that match the same terms.
 #[derive(Debug)]
@@ -98,11 +99,13 @@ impl Universe {
             Axis::Workload | Axis::Caller => Walk::new(Kind::Identity, segments(&known), focus).universe(budget),
             Axis::Path => Walk::new(Kind::Path, segments(&known), focus).universe(budget),
             Axis::Port => Self::by_value(&known, ports(&known), budget),
-            Axis::Source => Self::by_value(&known, addresses(&known), budget),
+            Axis::Source | Axis::Destination => Self::by_value(&known, addresses(&known), budget),
             Axis::Time => Self::by_value(&known, moments(&known, now), budget),
             Axis::Method => Self::by_value(&known, texts(&known, &METHODS, None), budget),
-            Axis::Host => Self::by_value(&known, texts(&known, &WORDS, Some(Value::Text("".into()))), budget),
-            Axis::Header(_) => Self::by_value(&known, texts(&known, &WORDS, Some(Value::Absent)), budget),
+            Axis::Host => Self::by_value(&known, hosts(&known), budget),
+            Axis::Header(_) | Axis::ServerName => {
+                Self::by_value(&known, texts(&known, &WORDS, Some(Value::Absent)), budget)
+            }
         }
     }
 
@@ -139,7 +142,7 @@ impl<'a> Lookup<'a> {
                 Term::Text(Text { how: How::Exact, text, .. }) => {
                     lookup.texts.entry(text.to_ascii_lowercase()).or_default().push((*number, term));
                 }
-                Term::Text(_) | Term::Segments(_) | Term::Network(_) | Term::Until(_) => {
+                Term::Text(_) | Term::Host(..) | Term::Segments(_) | Term::Network(_) | Term::Until(_) => {
                     lookup.others.push((*number, term));
                 }
             }
@@ -165,7 +168,7 @@ impl<'a> Lookup<'a> {
 fn segments<'a>(known: &[(u32, &'a Term)]) -> HashMap<u32, &'a Segments> {
     let only = known.iter().filter_map(|(number, term)| match term {
         Term::Segments(pattern) => Some((*number, pattern)),
-        Term::Text(_) | Term::Port(_) | Term::Network(_) | Term::Until(_) => None,
+        Term::Text(_) | Term::Host(..) | Term::Port(_) | Term::Network(_) | Term::Until(_) => None,
     });
     only.collect()
 }
@@ -182,7 +185,7 @@ fn ports(known: &[(u32, &Term)]) -> Vec<Value<'static>> {
 fn port(term: &Term) -> Option<u16> {
     match term {
         Term::Port(port) => Some(*port),
-        Term::Segments(_) | Term::Text(_) | Term::Network(_) | Term::Until(_) => None,
+        Term::Segments(_) | Term::Text(_) | Term::Host(..) | Term::Network(_) | Term::Until(_) => None,
     }
 }
 
@@ -207,7 +210,7 @@ fn moments(known: &[(u32, &Term)], now: i64) -> Vec<Value<'static>> {
         .iter()
         .filter_map(|(_, term)| match term {
             Term::Until(end) => Some(*end),
-            Term::Segments(_) | Term::Text(_) | Term::Port(_) | Term::Network(_) => None,
+            Term::Segments(_) | Term::Text(_) | Term::Host(..) | Term::Port(_) | Term::Network(_) => None,
         })
         .filter(|end| *end > now)
         .collect();
@@ -220,7 +223,7 @@ fn moments(known: &[(u32, &Term)], now: i64) -> Vec<Value<'static>> {
 fn texts(known: &[(u32, &Term)], words: &[&str], special: Option<Value<'static>>) -> Vec<Value<'static>> {
     let patterns = || {
         known.iter().filter_map(|(_, term)| match term {
-            Term::Text(pattern) => Some(pattern),
+            Term::Text(pattern) | Term::Host(pattern, _) => Some(pattern),
             Term::Segments(_) | Term::Port(_) | Term::Network(_) | Term::Until(_) => None,
         })
     };
@@ -242,24 +245,54 @@ fn texts(known: &[(u32, &Term)], words: &[&str], special: Option<Value<'static>>
     all.into_iter().map(|text| Value::Text(text.into())).chain(special).collect()
 }
 
-/// A text that makes no longer beginning or end match than the one it is set beside.
+/// Hosts that are named, with a port too where that makes a difference; another, and none.
+fn hosts(known: &[(u32, &Term)]) -> Vec<Value<'static>> {
+    let mut all = texts(known, &WORDS, None);
+    let is_port_seen = known.iter().any(|(_, term)| matches!(term, Term::Host(_, Reading::AsSent | Reading::Either)));
+    let named = known.iter().filter_map(|(_, term)| match term {
+        Term::Host(pattern, _) => pattern.text.rsplit_once(':').map(|(_, port)| port),
+        Term::Segments(_) | Term::Text(_) | Term::Port(_) | Term::Network(_) | Term::Until(_) => None,
+    });
+    let ports: BTreeSet<&str> = named.filter(|port| !port.is_empty()).take(MOST_PORTS).chain(["1"]).collect();
+    let with_ports = |value: &Value<'static>| match value {
+        Value::Text(host) if is_port_seen && bare_host(host) == host => {
+            ports.iter().map(|port| Value::Text(format!("{host}:{port}").into())).collect()
+        }
+        Value::Text(_) | Value::Absent | Value::Port(_) | Value::Address(_) | Value::Moment(_) => Vec::new(),
+    };
+    let ported: Vec<Value<'static>> = all.iter().flat_map(with_ports).collect();
+    all.extend(ported);
+    all.push(Value::Text("".into()));
+    all
+}
+
 fn fresh<'a>(patterns: impl Iterator<Item = &'a Text> + Clone, words: &[&str]) -> String {
+    let ends = patterns.clone().filter(|pattern| pattern.how != How::Exact).map(|pattern| &*pattern.text);
+    let exact = patterns.filter(|pattern| pattern.how == How::Exact).map(|pattern| &*pattern.text);
+    apart(exact, ends, words)
+}
+
+/// A text that is none of the exact ones, and makes no longer beginning or end match than the one it is set beside.
+pub(super) fn apart<'a>(
+    exact: impl Iterator<Item = &'a str> + Clone,
+    ends: impl Iterator<Item = &'a str> + Clone,
+    words: &[&str],
+) -> String {
     let is_apart = |word: &&&str| {
         let (first, last) = (word.chars().next(), word.chars().last());
-        patterns.clone().all(|pattern| {
-            let same = |c: char| [first, last].iter().flatten().any(|end| end.eq_ignore_ascii_case(&c));
-            pattern.how == How::Exact || !pattern.text.chars().any(same)
-        })
+        let same = |c: char| [first, last].iter().flatten().any(|end| end.eq_ignore_ascii_case(&c));
+        ends.clone().all(|text| !text.chars().any(same))
     };
-    let taken = |word: &str| patterns.clone().any(|pattern| pattern.text.eq_ignore_ascii_case(word));
     let word = words.iter().find(is_apart).or(words.last()).copied().unwrap_or_default();
     let mut fresh = word.to_owned();
-    while taken(&fresh) {
+    while exact.clone().any(|text| text.eq_ignore_ascii_case(&fresh)) {
         fresh.push_str(word);
     }
     fresh
 }
 
 /// Words that begin and end with rare letters, for values that no pattern names.
-const WORDS: [&str; 6] = ["other", "zq", "q0q", "x9x", "7y7", "z6k2z"];
+pub(super) const WORDS: [&str; 6] = ["other", "zq", "q0q", "x9x", "7y7", "z6k2z"];
+/// Ports in patterns of hosts; more than a few tell nothing apart.
+const MOST_PORTS: usize = 16;
 const METHODS: [&str; 4] = ["OTHER", "ZQ", "Q0Q", "X9X"];

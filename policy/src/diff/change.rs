@@ -8,10 +8,10 @@ use super::extent::Numbers;
 use super::space::Space;
 use super::term::{Axis, Term, Value};
 use super::{Answer, Question, Said, Sides, Witness};
-use crate::request::{Connection, Request, bare_host};
+use crate::request::{Connection, Request};
 use crate::rules::Mode;
 
-/// Calls that two sets answer differently, all in the same way and by the same rules.
+/// Calls that two sets answer differently, all in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Whether policies that are enforced changed, or audited ones, which decide nothing.
@@ -117,7 +117,7 @@ impl Change {
         let covers = |(axis, extent): (&Axis, &Extent)| match axis {
             Axis::Path => extent.covers(&Value::Text(request.path.as_str().into())),
             Axis::Method => extent.covers(&Value::Text(request.method.into())),
-            Axis::Host => extent.covers(&Value::Text(bare_host(request.host).into())),
+            Axis::Host => extent.covers(&Value::Text(request.host.into())),
             Axis::Header(name) => {
                 let mut values = Vec::new();
                 request.headers.visit(name, &mut |value| values.push(String::from_utf8_lossy(value).into_owned()));
@@ -127,9 +127,13 @@ impl Change {
                     _ => false,
                 }
             }
-            Axis::Workload | Axis::Caller | Axis::Port | Axis::Source | Axis::Time => {
-                extent.covers(&of_connection(axis, &request.connection))
-            }
+            Axis::Workload
+            | Axis::Caller
+            | Axis::Port
+            | Axis::Source
+            | Axis::Destination
+            | Axis::ServerName
+            | Axis::Time => extent.covers(&of_connection(axis, &request.connection)),
         };
         matches!(self.traffic, Traffic::Requests | Traffic::Everything) && self.extents.iter().all(covers)
     }
@@ -147,6 +151,8 @@ fn of_connection<'a>(axis: &Axis, connection: &Connection<'_>) -> Value<'a> {
         Axis::Caller => Value::Text(connection.caller.to_string().into()),
         Axis::Port => Value::Port(connection.port),
         Axis::Source => Value::Address(connection.source.to_canonical()),
+        Axis::Destination => Value::Address(connection.destination.to_canonical()),
+        Axis::ServerName => connection.server_name.map_or(Value::Absent, |name| Value::Text(name.to_owned().into())),
         Axis::Time => Value::Moment(connection.now),
         Axis::Path | Axis::Method | Axis::Host | Axis::Header(_) => Value::Absent,
     }

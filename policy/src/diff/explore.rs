@@ -9,7 +9,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::cells::{Budget, Focus, TooMuch, Universe};
 use super::extent::{Describer, Numbers};
-use super::lower::Consequence;
 use super::point::Point;
 use super::space::{Clause, Entry, Space, Tail};
 use super::term::Axis;
@@ -307,17 +306,11 @@ fn settle(mut entries: Vec<Entry>) -> Vec<Entry> {
         let bit = side.bit();
         let of_side = |entry: &&mut Entry| entry.sides & bit != 0;
         let done = entries.iter().filter(|entry| entry.sides & bit != 0 && entry.tail == Tail::DONE);
-        // Of what is certain, the strongest: a denial, an allowance, a default.
+        // Of what is certain the strongest counts, and nothing that is weaker.
         let certain = done.map(|entry| entry.consequence).min();
         for entry in entries.iter_mut().filter(of_side) {
-            let is_beaten = certain.is_some_and(|certain| match certain {
-                Consequence::Deny => (entry.consequence, entry.tail) != (Consequence::Deny, Tail::DONE),
-                Consequence::Allow => match entry.consequence {
-                    Consequence::Deny => false,
-                    Consequence::Allow => entry.tail != Tail::DONE,
-                    Consequence::Default => true,
-                },
-                Consequence::Default => entry.consequence == Consequence::Default && entry.tail != Tail::DONE,
+            let is_beaten = certain.is_some_and(|certain| {
+                entry.consequence > certain || (entry.consequence == certain && entry.tail != Tail::DONE)
             });
             if is_beaten {
                 entry.sides &= !bit;

@@ -6,24 +6,27 @@ use ipnet::IpNet;
 use spiffe::SpiffeId;
 
 use super::space::{Clause, Space};
-use super::term::{Axis, Case, How, Kind, Part, Segments, Term, Text};
+use super::term::{Axis, Case, How, Kind, Part, Reading, Segments, Term, Text};
 use super::{Question, Side};
 use crate::identity::{IdentityPattern, IdentitySegment};
-use crate::matchers::{Doubt, GrpcMatcher, HeaderMatcher, HostPattern, ValuePattern};
+use crate::matchers::{Doubt, GrpcMatcher, HeaderMatcher, HostPattern};
 use crate::path::{PathPattern, PathSegment};
-use crate::policy::Policy;
+use crate::policy::{DefaultAction, Policy};
 use crate::rules::{
     Condition, ConnectionMatcher, Effect, Identities, IdentitySet, Matchers, Mode, PolicyRules, RequestMatcher, Rule,
     Sense,
 };
+use crate::text::TextPattern;
 
 /// What follows when all clauses hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Consequence {
     Deny,
     Allow,
-    /// An audited policy with allow rules, none of which matches, would deny.
+    /// A policy is there to allow, and where it does not, that is a denial.
     Default,
+    /// Where no policy is there to allow, everything is allowed.
+    Open,
 }
 
 /// Adds what one set says to a question: its rules as lists of clauses that must all hold.
@@ -34,8 +37,16 @@ pub(super) fn lower(policy: &Policy, side: Side, question: Question, now: i64, s
     };
     let sets: Vec<u32> = policy.sets.iter().map(set_by_content).collect();
     let mut lowering = Lowering { sets: &sets, question, space };
+    let is_open = question.mode() == Mode::Enforce && policy.default_action == DefaultAction::Allow;
+    if is_open {
+        lowering.space.add(Consequence::Open, Vec::new(), side);
+    }
     for protection in policy.policies.iter().filter(|one| one.scope.mode == question.mode()) {
         let scope = lowering.scope(&protection.scope);
+        let add = |consequence, clauses, space: &mut Space| match protection.selected {
+            true => space.add(consequence, clauses, side),
+            false => space.hide(protection.scope.selector.clone(), (consequence, clauses), side),
+        };
         let rules = protection.deny.iter().chain(&protection.allow);
         for reference in rules {
             let (Some(rule), Some(matchers)) = (policy.rule(*reference), policy.matchers(*reference)) else { continue };
@@ -48,11 +59,11 @@ pub(super) fn lower(policy: &Policy, side: Side, question: Question, now: i64, s
             };
             for mut clauses in lowering.rule(rule, matchers) {
                 clauses.extend_from_slice(&scope);
-                lowering.space.add(consequence, clauses, side);
+                add(consequence, clauses, lowering.space);
             }
         }
-        if question.mode() == Mode::Audit && !protection.allow.is_empty() {
-            lowering.space.add(Consequence::Default, scope, side);
+        if protection.scope.allows && (is_open || question.mode() == Mode::Audit) {
+            add(Consequence::Default, scope, lowering.space);
         }
     }
 }
@@ -71,7 +82,7 @@ impl Lowering<'_> {
             let word = |text: &str| Part::Word(text.into());
             let parts = Box::new([Part::One, word("ns"), word(namespace), Part::One]);
             let shown = format!("namespace {namespace}").into();
-            let pattern = Segments { kind: Kind::Identity, parts, continues: true, shown };
+            let pattern = Segments { kind: Kind::Identity, parts, opens: false, continues: true, shown };
             let terms = vec![self.space.term(Term::Segments(pattern))];
             clauses.push(self.space.clause(Axis::Workload, terms, Vec::new(), Sense::Is));
         }
@@ -110,6 +121,11 @@ impl Lowering<'_> {
         match matcher {
             ConnectionMatcher::Caller(identities) => self.identities(Axis::Caller, identities, *sense),
             ConnectionMatcher::Source(networks) => self.networks(Axis::Source, networks, *sense),
+            ConnectionMatcher::Destination(networks) => self.networks(Axis::Destination, networks, *sense),
+            ConnectionMatcher::ServerName(names) => {
+                let terms = names.iter().map(|name| Term::Text(text(name, Case::Ignored))).collect();
+                self.listed(Axis::ServerName, terms, *sense)
+            }
             ConnectionMatcher::Port(ports) => {
                 let terms = ports.iter().map(|port| self.space.term(Term::Port(*port))).collect();
                 self.space.clause(Axis::Port, terms, Vec::new(), *sense)
@@ -122,14 +138,15 @@ impl Lowering<'_> {
         let Condition { sense, matcher } = condition;
         let doubt = doubt(*sense, effect);
         let (axis, terms): (Axis, Vec<Term>) = match matcher {
-            RequestMatcher::Host(hosts) => (Axis::Host, hosts.iter().map(host).collect()),
+            RequestMatcher::Host(hosts) => (Axis::Host, hosts.iter().map(|one| host(one, doubt)).collect()),
             RequestMatcher::Method(methods) => {
                 (Axis::Method, methods.iter().map(|method| self::method(method, doubt)).collect())
             }
             RequestMatcher::Path(patterns) => (Axis::Path, patterns.iter().map(path).collect()),
-            RequestMatcher::Header(HeaderMatcher { name, values }) => {
-                (Axis::Header(name.clone()), values.iter().map(header_value).collect())
-            }
+            RequestMatcher::Header(HeaderMatcher { name, values }) => (
+                Axis::Header(name.clone()),
+                values.iter().map(|value| Term::Text(text(value, Case::Matters))).collect(),
+            ),
             RequestMatcher::Grpc(grpc) => return self.grpc(grpc, *sense, doubt),
         };
         vec![vec![self.listed(axis, terms, *sense)]]
@@ -140,7 +157,7 @@ impl Lowering<'_> {
         if doubt == Doubt::Matches {
             return vec![vec![path]];
         }
-        let posted = self.listed(Axis::Method, vec![method("POST", Doubt::Misses)], sense);
+        let posted = self.listed(Axis::Method, vec![method(&TextPattern::Exact("POST".into()), Doubt::Misses)], sense);
         match sense {
             Sense::Is => vec![vec![path, posted]],
             Sense::IsNot => vec![vec![path], vec![posted]],
@@ -179,31 +196,107 @@ fn own_terms(identities: &Identities, space: &mut Space) -> Vec<u32> {
 fn exact_identity(id: &SpiffeId) -> Term {
     let segments = std::iter::once(id.trust_domain_name()).chain(id.path().split('/').skip(1));
     let parts = segments.map(|segment| Part::Word(segment.into())).collect();
-    Term::Segments(Segments { kind: Kind::Identity, parts, continues: false, shown: id.to_string().into() })
+    segments_of(Kind::Identity, parts, &id.to_string())
 }
 
-fn identity(pattern: &IdentityPattern) -> Term {
-    let (trust_domain, segments) = match pattern {
-        IdentityPattern::Exact(id) => return exact_identity(id),
-        IdentityPattern::Segments { trust_domain, segments } => (trust_domain, segments),
+fn segments_of(kind: Kind, parts: Vec<Part>, shown: &str) -> Term {
+    Term::Segments(Segments { kind, parts: parts.into(), opens: false, continues: false, shown: shown.into() })
+}
+
+fn continued(term: Term) -> Term {
+    match term {
+        Term::Segments(pattern) => Term::Segments(Segments { continues: true, ..pattern }),
+        Term::Text(_) | Term::Host(..) | Term::Port(_) | Term::Network(_) | Term::Until(_) => term,
+    }
+}
+
+pub(super) fn identity(pattern: &IdentityPattern) -> Term {
+    let word = |text: &str| Part::Word(text.into());
+    let shown = pattern.to_string();
+    match pattern {
+        IdentityPattern::Exact(id) => exact_identity(id),
+        IdentityPattern::Segments { trust_domain, segments } => {
+            let parts = segments.iter().map(|segment| match segment {
+                IdentitySegment::Literal(word) => Part::Word(word.clone()),
+                IdentitySegment::One | IdentitySegment::Rest => Part::One,
+            });
+            let parts = std::iter::once(word(trust_domain.as_str())).chain(parts).collect();
+            let term = segments_of(Kind::Identity, parts, &shown);
+            if segments.last() == Some(&IdentitySegment::Rest) { continued(term) } else { term }
+        }
+        IdentityPattern::Namespace(glob) => {
+            let namespace = glob.literal().map_or_else(|| Part::Glob(glob.clone()), word);
+            continued(segments_of(Kind::Identity, vec![Part::One, word("ns"), namespace, Part::One], &shown))
+        }
+        IdentityPattern::ServiceAccount { namespace, account } => {
+            let parts = vec![Part::One, word("ns"), word(namespace), word("sa"), word(account)];
+            segments_of(Kind::Identity, parts, &shown)
+        }
+        IdentityPattern::TrustDomain(text) => {
+            let domain = match text {
+                TextPattern::Exact(text) => word(text),
+                TextPattern::Prefix(text) => Part::Starts(text.clone()),
+                TextPattern::Suffix(text) => Part::Ends(text.clone()),
+                TextPattern::Present => Part::One,
+            };
+            continued(segments_of(Kind::Identity, vec![domain, Part::One], &shown))
+        }
+        IdentityPattern::Text(text) => of_text(Kind::Identity, text),
+    }
+}
+
+pub(super) fn path(pattern: &PathPattern) -> Term {
+    let (segments, continues) = match (pattern.segments(), pattern.text()) {
+        (Some(segments), _) => segments,
+        (None, Some(text)) => return of_text(Kind::Path, text),
+        (None, None) => return nothing(Kind::Path, &pattern.to_string()),
     };
     let parts = segments.iter().map(|segment| match segment {
-        IdentitySegment::Literal(word) => Part::Word(word.clone()),
-        IdentitySegment::One | IdentitySegment::Rest => Part::One,
-    });
-    let parts = std::iter::once(Part::Word(trust_domain.as_str().into())).chain(parts).collect();
-    let continues = segments.last() == Some(&IdentitySegment::Rest);
-    Term::Segments(Segments { kind: Kind::Identity, parts, continues, shown: pattern.to_string().into() })
-}
-
-fn path(pattern: &PathPattern) -> Term {
-    let parts = pattern.segments().iter().map(|segment| match segment {
         PathSegment::Literal(word) => Part::Word(word.clone()),
         PathSegment::One => Part::One,
     });
-    let continues = pattern.has_rest();
     let parts = parts.chain(continues.then_some(Part::Any)).collect();
-    Term::Segments(Segments { kind: Kind::Path, parts, continues, shown: pattern.to_string().into() })
+    let term = segments_of(Kind::Path, parts, &pattern.to_string());
+    if continues { continued(term) } else { term }
+}
+
+/// A text over all segments, as segments.
+fn of_text(kind: Kind, pattern: &TextPattern) -> Term {
+    let shown = pattern.to_string();
+    // What stands before the first segment of a path is a slash, and nothing before that of an identity.
+    let inside = |text: &str| match kind {
+        Kind::Identity => Some(text.to_owned()),
+        Kind::Path => text.strip_prefix('/').map(str::to_owned),
+    };
+    let words = |text: &str| text.split('/').map(|word| Part::Word(word.into())).collect::<Vec<_>>();
+    match pattern {
+        TextPattern::Present => continued(segments_of(kind, vec![Part::Any], &shown)),
+        TextPattern::Exact(text) => match inside(text) {
+            Some(text) => segments_of(kind, words(&text), &shown),
+            None => nothing(kind, &shown),
+        },
+        TextPattern::Prefix(text) => match inside(text) {
+            Some(text) => {
+                let (head, last) = text.rsplit_once('/').map_or((None, &*text), |(head, last)| (Some(head), last));
+                let mut parts = head.map(words).unwrap_or_default();
+                parts.push(Part::Starts(last.into()));
+                continued(segments_of(kind, parts, &shown))
+            }
+            None => nothing(kind, &shown),
+        },
+        TextPattern::Suffix(text) => {
+            let (first, rest) = text.split_once('/').map_or((&**text, None), |(first, rest)| (first, Some(rest)));
+            let is_first_slash = kind == Kind::Path && first.is_empty();
+            let first = (!is_first_slash).then(|| Part::Ends(first.into()));
+            let parts = first.into_iter().chain(rest.map(words).unwrap_or_default()).collect();
+            Term::Segments(Segments { kind, parts, opens: true, continues: false, shown: shown.into() })
+        }
+    }
+}
+
+/// A pattern that no path and no identity matches.
+fn nothing(kind: Kind, shown: &str) -> Term {
+    segments_of(kind, vec![Part::Words(Box::default())], shown)
 }
 
 /// The paths of gRPC calls: one by one while they are few, since that reads best.
@@ -214,8 +307,8 @@ fn calls(GrpcMatcher { services, methods }: &GrpcMatcher) -> Vec<Term> {
             [word] => word.to_string(),
             words => format!("({})", words.join("|")),
         };
-        let shown = format!("/{}/{}", name(&service), name(&method)).into();
-        Term::Segments(Segments { kind: Kind::Path, parts: Box::new([service, method]), continues: false, shown })
+        let shown = format!("/{}/{}", name(&service), name(&method));
+        segments_of(Kind::Path, vec![service, method], &shown)
     };
     let each = |names: &[Box<str>]| match names {
         [] => vec![Part::One],
@@ -234,30 +327,37 @@ fn calls(GrpcMatcher { services, methods }: &GrpcMatcher) -> Vec<Term> {
     vec![call(all(services), all(methods))]
 }
 
-fn host(pattern: &HostPattern) -> Term {
-    let (how, text) = match pattern {
-        HostPattern::Exact(text) => (How::Exact, text),
-        HostPattern::Below(suffix) => (How::Suffix, suffix),
-    };
-    Term::Text(Text { how, text: text.clone(), case: Case::Ignored })
+pub(super) fn host(pattern: &HostPattern, doubt: Doubt) -> Term {
+    let exact = |how, text: &str| Text { how, text: text.into(), case: Case::Ignored };
+    match pattern {
+        HostPattern::Exact(text) => Term::Host(exact(How::Exact, text), Reading::Bare),
+        HostPattern::Below(suffix) => Term::Host(exact(How::Suffix, suffix), Reading::Bare),
+        HostPattern::Text(pattern) => {
+            let reading = match doubt {
+                Doubt::Matches => Reading::Either,
+                Doubt::Misses => Reading::AsSent,
+            };
+            Term::Host(text(pattern, Case::Ignored), reading)
+        }
+    }
 }
 
-fn method(text: &str, doubt: Doubt) -> Term {
+fn method(pattern: &TextPattern, doubt: Doubt) -> Term {
     let case = match doubt {
         Doubt::Matches => Case::Ignored,
         Doubt::Misses => Case::Matters,
     };
-    Term::Text(Text { how: How::Exact, text: text.into(), case })
+    Term::Text(text(pattern, case))
 }
 
-fn header_value(pattern: &ValuePattern) -> Term {
+fn text(pattern: &TextPattern, case: Case) -> Text {
     let (how, text) = match pattern {
-        ValuePattern::Exact(text) => (How::Exact, text.clone()),
-        ValuePattern::Prefix(text) => (How::Prefix, text.clone()),
-        ValuePattern::Suffix(text) => (How::Suffix, text.clone()),
-        ValuePattern::Present => (How::Present, Box::default()),
+        TextPattern::Exact(text) => (How::Exact, text.clone()),
+        TextPattern::Prefix(text) => (How::Prefix, text.clone()),
+        TextPattern::Suffix(text) => (How::Suffix, text.clone()),
+        TextPattern::Present => (How::Present, Box::default()),
     };
-    Term::Text(Text { how, text, case: Case::Matters })
+    Text { how, text, case }
 }
 
 /// With more, services and methods are told together.

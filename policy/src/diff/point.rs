@@ -10,7 +10,7 @@ use crate::case::Asked;
 use crate::decide::{Decision, Verdict};
 use crate::path::{EncodedSlash, Path};
 use crate::policy::Policy;
-use crate::request::{Connection, Request};
+use crate::request::Request;
 use crate::rules::Mode;
 
 /// The values of the axes that have been cut, in that order.
@@ -43,6 +43,7 @@ impl Point {
         let (mut caller, mut workload) = (anyone()?, anyone()?);
         let (mut port, mut source, mut at) = (8080, IpAddr::V4(Ipv4Addr::UNSPECIFIED), now);
         let (mut method, mut host, mut target) = ("GET".to_owned(), String::new(), "/".to_owned());
+        let (mut destination, mut server_name) = (source, None);
         let mut headers = Vec::new();
         for (axis, value) in &self.0 {
             match (axis, value) {
@@ -55,7 +56,9 @@ impl Point {
                 (Axis::Method, Value::Text(text)) => method = text.to_string(),
                 (Axis::Host, Value::Text(text)) => host = text.to_string(),
                 (Axis::Header(name), Value::Text(text)) => headers.push((name.to_string(), text.to_string())),
-                (Axis::Header(_), Value::Absent) => {}
+                (Axis::Destination, Value::Address(value)) => destination = *value,
+                (Axis::ServerName, Value::Text(text)) => server_name = Some(text.to_string()),
+                (Axis::Header(_) | Axis::ServerName, Value::Absent) => {}
                 // No axis has values of another kind.
                 (_, Value::Text(_) | Value::Absent | Value::Port(_) | Value::Address(_) | Value::Moment(_)) => {
                     return None;
@@ -66,15 +69,14 @@ impl Point {
             true => Asked::Connection,
             false => Asked::Request { method, host, target, headers },
         };
-        Some(Witness { caller, workload, port, source, at, asked })
+        Some(Witness { caller, workload, port, source, destination, server_name, at, asked })
     }
 }
 
 /// What a policy says of a question.
 fn said(policy: &Policy, question: Question, witness: &Witness) -> Option<Said> {
-    let Witness { caller, workload, port, source, at, asked } = witness;
-    let connection = Connection { caller, workload, port: *port, source: *source, now: *at };
-    let decision = match asked {
+    let connection = witness.connection();
+    let decision = match &witness.asked {
         Asked::Connection => policy.admit_opaque(&connection),
         Asked::Request { method, host, target, headers } => {
             let path = Path::normalise(target.as_bytes(), EncodedSlash::Refuse).ok()?;
@@ -90,10 +92,12 @@ impl Said {
         let verdict = match mode {
             Mode::Enforce => Some(decision.verdict),
             Mode::Audit => decision.audit,
+            // What only marks has no answer.
+            Mode::Mark => None,
         };
         let answer = match verdict {
             None => Answer::Nothing,
-            Some(Verdict::Allow(_)) => Answer::Allow,
+            Some(Verdict::Allow(_) | Verdict::AllowByDefault) => Answer::Allow,
             Some(Verdict::Deny(_)) => Answer::Deny,
         };
         Self { answer, rule: verdict.and_then(Verdict::rule) }

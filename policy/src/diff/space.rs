@@ -53,7 +53,12 @@ pub(super) struct Space {
     conditions: Interned<Terms>,
     tails: Interned<(Clause, Tail)>,
     entries: Vec<Entry>,
+    /// Rules for workloads with other labels than were given, with the sides that have them.
+    hidden: HashMap<(Labels, Consequence, Tail), u8>,
 }
+
+/// What a policy selects workloads by.
+type Labels = Vec<(Box<str>, Box<str>)>;
 
 impl Space {
     pub(super) fn term(&mut self, term: Term) -> u32 {
@@ -70,14 +75,30 @@ impl Space {
         Clause { condition: self.conditions.number(Terms { axis, own: sorted(own), sets: sorted(sets) }), sense }
     }
 
-    pub(super) fn add(&mut self, consequence: Consequence, mut clauses: Vec<Clause>, side: Side) {
+    pub(super) fn add(&mut self, consequence: Consequence, clauses: Vec<Clause>, side: Side) {
+        let tail = self.tail(clauses);
+        self.entries.push(Entry { tail, consequence, sides: side.bit() });
+    }
+
+    /// Adds a rule that is not looked at.
+    pub(super) fn hide(&mut self, labels: Labels, rule: (Consequence, Vec<Clause>), side: Side) {
+        let tail = self.tail(rule.1);
+        *self.hidden.entry((labels, rule.0, tail)).or_default() |= side.bit();
+    }
+
+    /// Whether rules that are not looked at differ.
+    pub(super) fn hides_a_difference(&self) -> bool {
+        self.hidden.values().any(|sides| *sides != Side::Base.bit() | Side::Head.bit())
+    }
+
+    fn tail(&mut self, mut clauses: Vec<Clause>) -> Tail {
         clauses.sort_unstable_by(|a, b| (self.axis_of(*a), a).cmp(&(self.axis_of(*b), b)));
         clauses.dedup();
         let mut tail = Tail::DONE;
         for clause in clauses.into_iter().rev() {
             tail = Tail(self.tails.number((clause, tail)) + 1);
         }
-        self.entries.push(Entry { tail, consequence, sides: side.bit() });
+        tail
     }
 
     pub(super) fn take_entries(&mut self) -> Vec<Entry> {

@@ -11,6 +11,9 @@ use ipnet::IpNet;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::request::bare_host;
+use crate::text::Glob;
+
 /// One of the facts that a decision is made from, in the order in which the space is cut.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Axis {
@@ -22,6 +25,10 @@ pub enum Axis {
     Port,
     /// The caller's address.
     Source,
+    /// The address that the caller wants to reach.
+    Destination,
+    /// The server name of the caller's handshake.
+    ServerName,
     /// The path of the request.
     Path,
     /// Its method.
@@ -43,6 +50,8 @@ impl Axis {
             Self::Caller => "caller",
             Self::Port => "port",
             Self::Source => "source",
+            Self::Destination => "destination",
+            Self::ServerName => "server_name",
             Self::Path => "path",
             Self::Method => "method",
             Self::Host => "host",
@@ -56,7 +65,7 @@ impl Axis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
-    /// A header field that is not there.
+    /// A header field or server name that is not there.
     Absent,
     Port(u16),
     Address(IpAddr),
@@ -69,6 +78,7 @@ pub(super) enum Value<'a> {
 pub(super) enum Term {
     Segments(Segments),
     Text(Text),
+    Host(Text, Reading),
     Port(u16),
     Network(IpNet),
     /// Before this moment.
@@ -80,6 +90,8 @@ pub(super) enum Term {
 pub(super) struct Segments {
     pub(super) kind: Kind,
     pub(super) parts: Box<[Part]>,
+    /// Whether any segments may come before.
+    pub(super) opens: bool,
     /// Whether any segments may follow.
     pub(super) continues: bool,
     /// As the author wrote it.
@@ -112,6 +124,11 @@ pub(super) enum Part {
     /// Any that is not empty.
     One,
     Any,
+    /// One that begins so.
+    Starts(Box<str>),
+    /// One that ends so.
+    Ends(Box<str>),
+    Glob(Glob),
 }
 
 impl Part {
@@ -121,6 +138,18 @@ impl Part {
             Self::Words(words) => words.binary_search_by(|word| (**word).cmp(segment)).is_ok(),
             Self::One => !segment.is_empty(),
             Self::Any => true,
+            Self::Starts(start) => segment.starts_with(&**start),
+            Self::Ends(end) => segment.ends_with(&**end),
+            Self::Glob(glob) => glob.matches(segment),
+        }
+    }
+
+    /// The text that it begins or ends with, or a glob.
+    pub(super) fn end(&self) -> Option<&str> {
+        match self {
+            Self::Starts(text) | Self::Ends(text) => Some(text),
+            Self::Glob(glob) => Some(glob.as_str()),
+            Self::Word(_) | Self::Words(_) | Self::One | Self::Any => None,
         }
     }
 
@@ -129,7 +158,7 @@ impl Part {
         match self {
             Self::Word(word) => std::slice::from_ref(word),
             Self::Words(words) => words,
-            Self::One | Self::Any => &[],
+            Self::One | Self::Any | Self::Starts(_) | Self::Ends(_) | Self::Glob(_) => &[],
         }
     }
 }
@@ -149,6 +178,16 @@ pub(super) enum How {
     Prefix,
     Suffix,
     Present,
+}
+
+/// How a host is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Without its port and trailing dot.
+    Bare,
+    AsSent,
+    /// In one of the two ways.
+    Either,
 }
 
 /// Whether letters in another case are others.
@@ -181,10 +220,21 @@ impl Term {
         match (self, value) {
             (Self::Segments(pattern), Value::Text(text)) => pattern.matches(text),
             (Self::Text(pattern), Value::Text(text)) => pattern.matches(text),
+            (Self::Host(pattern, reading), Value::Text(text)) => {
+                let matches = |host: &str| pattern.matches(host) && !(pattern.how == How::Present && host.is_empty());
+                match reading {
+                    Reading::Bare => matches(bare_host(text)),
+                    Reading::AsSent => matches(text),
+                    Reading::Either => matches(text) || matches(bare_host(text)),
+                }
+            }
             (Self::Port(port), Value::Port(value)) => port == value,
             (Self::Network(network), Value::Address(address)) => network.contains(address),
             (Self::Until(end), Value::Moment(moment)) => moment < end,
-            (Self::Segments(_) | Self::Text(_) | Self::Port(_) | Self::Network(_) | Self::Until(_), _) => false,
+            (
+                Self::Segments(_) | Self::Text(_) | Self::Host(..) | Self::Port(_) | Self::Network(_) | Self::Until(_),
+                _,
+            ) => false,
         }
     }
 }
@@ -192,9 +242,14 @@ impl Term {
 impl Segments {
     pub(super) fn matches(&self, text: &str) -> bool {
         let Some(text) = text.strip_prefix(self.kind.prefix()) else { return false };
-        let mut segments = text.split('/');
-        let head = self.parts.iter().all(|part| segments.next().is_some_and(|segment| part.matches(segment)));
-        head && (self.continues || segments.next().is_none())
+        let segments: Vec<&str> = text.split('/').collect();
+        let Some(before) = segments.len().checked_sub(self.parts.len()) else { return false };
+        let begins = 0..=if self.opens { before } else { 0 };
+        begins.into_iter().any(|begin| {
+            let mut left = segments.iter().skip(begin);
+            let fits = self.parts.iter().all(|part| left.next().is_some_and(|segment| part.matches(segment)));
+            fits && (self.continues || left.next().is_none())
+        })
     }
 }
 
@@ -202,7 +257,7 @@ impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Segments(pattern) => f.write_str(&pattern.shown),
-            Self::Text(Text { how, text, .. }) => match how {
+            Self::Text(Text { how, text, .. }) | Self::Host(Text { how, text, .. }, _) => match how {
                 How::Exact => f.write_str(text),
                 How::Prefix => write!(f, "{text}*"),
                 How::Suffix => write!(f, "*{text}"),

@@ -4,9 +4,9 @@
 //! that none of them names) is all that can tell values apart there, and places with the same patterns left are the same.
 //! So every combination of patterns that some value matches is found, once.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::cells::{Budget, Element, Focus, TooMuch, Universe};
+use super::cells::{Budget, Element, Focus, TooMuch, Universe, WORDS, apart};
 use super::term::{Kind, Part, Segments, Value};
 use crate::path::{EncodedSlash, Path};
 
@@ -29,11 +29,11 @@ struct State {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(kind: Kind, patterns: HashMap<u32, &'a Segments>, focus: Focus<'a>) -> Self {
-        let parts = patterns.values().flat_map(|pattern| &pattern.parts);
-        let words: HashSet<&str> = parts.flat_map(Part::words).map(|word| &**word).collect();
-        let numbered = (2..).map(|number| format!("other-{number}"));
-        let mut fresh = std::iter::once("other".to_owned()).chain(numbered);
-        let fresh = fresh.find(|word| !words.contains(word.as_str())).unwrap_or_default();
+        let parts = || patterns.values().flat_map(|pattern| &pattern.parts);
+        let words: HashSet<&str> = parts().flat_map(Part::words).map(|word| &**word).collect();
+        let ends: HashSet<&str> = parts().filter_map(Part::end).collect();
+        // Of many words only some are like ours, and comparing all of them once for each try is enough.
+        let fresh = apart(words.iter().copied(), ends.iter().copied(), &WORDS);
         Self { kind, patterns, fresh, focus }
     }
 
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
                 Ok(())
             };
             for (segment, places) in self.steps(&state, budget)? {
-                let text = if state.text.is_empty() { segment.to_owned() } else { format!("{}/{segment}", state.text) };
+                let text = if state.text.is_empty() { segment.clone() } else { format!("{}/{segment}", state.text) };
                 if !self.focus.is_on(places.iter().map(|place| place.0)) {
                     universe.cut.extend(places.iter().map(|place| place.0));
                     universe.is_cut = true;
@@ -80,36 +80,63 @@ impl<'a> Walk<'a> {
     }
 
     /// Every segment that makes a difference, with where it leads.
-    fn steps<'s>(&'s self, state: &'s State, budget: &mut Budget) -> Result<Vec<(&'s str, Vec<Place>)>, TooMuch> {
+    fn steps(&self, state: &State, budget: &mut Budget) -> Result<Vec<(String, Vec<Place>)>, TooMuch> {
         let mut by_word: HashMap<&str, Vec<Place>> = HashMap::new();
         let mut wild: Vec<(Option<&Part>, Place)> = Vec::new();
         for (number, at) in &state.places {
             let Some(pattern) = self.patterns.get(number) else { continue };
+            if pattern.opens && *at == 0 {
+                wild.push((None, (*number, 0)));
+            }
             match pattern.parts.get(usize::from(*at)) {
                 Some(part @ (Part::Word(_) | Part::Words(_))) => {
                     for word in part.words() {
                         by_word.entry(word).or_default().push((*number, at + 1));
                     }
                 }
-                Some(part @ (Part::One | Part::Any)) => wild.push((Some(part), (*number, at + 1))),
+                Some(part @ (Part::One | Part::Any | Part::Starts(_) | Part::Ends(_) | Part::Glob(_))) => {
+                    wild.push((Some(part), (*number, at + 1)))
+                }
                 None => wild.push((None, (*number, *at))),
             }
         }
-        let mut words: Vec<&str> = by_word.keys().copied().filter(|word| !word.is_empty()).collect();
+        let mut words: Vec<String> = by_word.keys().filter(|word| !word.is_empty()).map(ToString::to_string).collect();
         words.sort_unstable();
-        words.push(&self.fresh);
+        words.extend(self.others(wild.iter().filter_map(|(part, _)| *part)));
         if self.kind == Kind::Path {
-            words.push("");
+            words.push(String::new());
         }
+        words.dedup();
         budget.spend(state.places.len() + words.len() * (1 + wild.len()))?;
-        let step = |word: &'s str| {
-            let through = wild.iter().filter(|(part, _)| part.is_none_or(|part| part.matches(word)));
+        let step = |word: String| {
+            let through = wild.iter().filter(|(part, _)| part.is_none_or(|part| part.matches(&word)));
             let mut places: Vec<Place> = through.map(|(_, place)| *place).collect();
-            places.extend(by_word.get(word).into_iter().flatten().copied());
+            places.extend(by_word.get(word.as_str()).into_iter().flatten().copied());
             places.sort_unstable();
+            places.dedup();
             (word, places)
         };
         Ok(words.into_iter().map(step).collect())
+    }
+
+    /// A segment that no pattern names, and those that only begin or end as some ask for.
+    fn others<'p>(&self, parts: impl Iterator<Item = &'p Part>) -> Vec<String> {
+        let (mut starts, mut ends, mut globs) = (BTreeSet::from([""]), BTreeSet::from([""]), BTreeSet::new());
+        for part in parts {
+            match part {
+                Part::Starts(text) => drop(starts.insert(text)),
+                Part::Ends(text) => drop(ends.insert(text)),
+                Part::Glob(glob) => drop(globs.insert(glob.to_string())),
+                Part::Word(_) | Part::Words(_) | Part::One | Part::Any => {}
+            }
+        }
+        let mut words: Vec<String> = Vec::new();
+        for start in starts {
+            words.extend(ends.iter().map(|end| format!("{start}{}{end}", self.fresh)));
+        }
+        words.extend(globs.iter().flat_map(|glob| [glob.replace('*', ""), glob.replace('*', &self.fresh)]));
+        words.retain(|word| !word.is_empty());
+        words
     }
 
     fn matched(&self, places: &[Place]) -> Vec<u32> {
@@ -126,8 +153,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether a server may take the path for another.
-fn is_doubtful(path: &str) -> bool {
-    let path = Path::normalise(path.as_bytes(), EncodedSlash::Refuse);
-    path.is_ok_and(|path| path.readings().is_none_or(|readings| readings.count() > 1))
+/// Whether a server may take the path for another, or is sent another.
+fn is_doubtful(text: &str) -> bool {
+    match Path::normalise(text.as_bytes(), EncodedSlash::Refuse) {
+        Ok(path) => path.as_str() != text || path.readings().is_none_or(|readings| readings.count() > 1),
+        Err(_) => true,
+    }
 }

@@ -22,7 +22,7 @@ impl Graph {
             let label: String = edge.lines().iter().map(|line| escaped(&cut(line, WIDTH)) + "\\l").collect();
             let style = match edge.mode {
                 Mode::Enforce => "solid",
-                Mode::Audit => "dashed",
+                Mode::Audit | Mode::Mark => "dashed",
             };
             let _ = writeln!(text, "  n{} -> n{} [label=\"{label}\", style={style}];", edge.from, edge.to);
         }

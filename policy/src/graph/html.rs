@@ -21,7 +21,7 @@ impl Graph {
             let ((from, _), (to, _)) = (self.node(edge.from), self.node(edge.to));
             let mode = match edge.mode {
                 Mode::Enforce => "",
-                Mode::Audit => " (audit)",
+                Mode::Audit | Mode::Mark => " (audit)",
             };
             let narrowed: Vec<&str> = edge.narrowed.iter().take(MOST_NAMED).map(String::as_str).collect();
             for call in edge.calls.iter().take(MOST_CALLS) {

@@ -20,7 +20,7 @@ impl Graph {
         for edge in &self.edges {
             let arrow = match edge.mode {
                 Mode::Enforce => "-->",
-                Mode::Audit => "-.->",
+                Mode::Audit | Mode::Mark => "-.->",
             };
             let _ = writeln!(text, "  n{} {arrow}|\"{}\"| n{}", edge.from, label(edge), edge.to);
         }

@@ -134,7 +134,7 @@ impl Graph {
         let (from, to) = (top_of(callers, row.edge.from) + BOX / 2, top_of(workloads, row.edge.to) + BOX / 2);
         let dashes = match row.edge.mode {
             Mode::Enforce => "",
-            Mode::Audit => " stroke-dasharray=\"6 4\"",
+            Mode::Audit | Mode::Mark => " stroke-dasharray=\"6 4\"",
         };
         let words: Vec<String> =
             row.edge.calls.iter().map(|call| format!("{} {} {}", call.what, call.rule, call.origin)).collect();

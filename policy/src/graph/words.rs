@@ -41,6 +41,8 @@ fn on_connection(Condition { sense, matcher }: &Condition<ConnectionMatcher>, se
             few(&exact.chain(patterns).chain(named).collect::<Vec<_>>())
         }
         (ConnectionMatcher::Source(networks), _) => format!("from {}", few(networks)),
+        (ConnectionMatcher::Destination(networks), _) => format!("at {}", few(networks)),
+        (ConnectionMatcher::ServerName(names), _) => format!("for {}", few(names)),
         (ConnectionMatcher::Port(ports), _) => format!(":{}", few(ports)),
     };
     Some(not(*sense, words))

@@ -69,15 +69,8 @@ struct Common {
     /// Judge as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
-    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
-    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
-    default_action: DefaultAction,
-    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    root_namespace: String,
-    /// The trust domain that `cluster.local` stands for in Istio policies.
-    #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
-    cluster_local: Option<TrustDomain>,
+    #[command(flatten)]
+    setting: Setting,
     /// When to use colours; `auto` is on a terminal.
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
@@ -91,6 +84,30 @@ impl Common {
 
     /// What the documents are compiled for, with the labels of the workload.
     fn options(&self, labels: BTreeMap<String, String>) -> Options {
+        self.setting.options(labels)
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        Ok(directory::read(&self.directories)?)
+    }
+}
+
+/// What documents are compiled for, besides what they say.
+#[derive(Debug, Args)]
+struct Setting {
+    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
+    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
+    default_action: DefaultAction,
+    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    root_namespace: String,
+    /// The trust domain that `cluster.local` stands for in Istio policies.
+    #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
+    cluster_local: Option<TrustDomain>,
+}
+
+impl Setting {
+    fn options(&self, labels: BTreeMap<String, String>) -> Options {
         Options {
             labels,
             default_action: match self.default_action {
@@ -100,10 +117,6 @@ impl Common {
             root_namespace: self.root_namespace.clone(),
             cluster_local: self.cluster_local.clone(),
         }
-    }
-
-    fn read(&self) -> Result<Contents, Error> {
-        Ok(directory::read(&self.directories)?)
     }
 }
 

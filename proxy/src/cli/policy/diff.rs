@@ -13,8 +13,9 @@ use time::format_description::well_known::Rfc3339;
 
 use self::lines::{Line, Policies, Token};
 use self::revision::RevisionError;
+use super::explain::parse_label;
 use super::format::{self, Place, clean, print_json, workflow_command};
-use super::{Error, files, parse_time};
+use super::{Error, Setting, files, parse_time};
 use crate::cli::paint::{Colour, Count, Ink, Paint};
 use crate::policy_store::directory::{self, Contents};
 use crate::policy_store::unix_seconds;
@@ -42,6 +43,11 @@ pub struct Options {
     /// End with 1 if there is a change of this kind, or if the comparison is incomplete; may be repeated.
     #[arg(long, value_enum, value_name = "KIND")]
     fail_on: Vec<FailOn>,
+    #[command(flatten)]
+    setting: Setting,
+    /// A label of the workload, for policies that select workloads by label; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
     /// Compare as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
@@ -81,8 +87,8 @@ pub(super) fn run(options: &Options, paint: Paint, out: &mut dyn Write) -> Resul
     let paint = options.color.paint(paint);
     let base = options.contents(&options.base, &options.head)?;
     let head = options.contents(&options.head, &options.base)?;
-    let base = compiled(&options.base, &base, options.format, paint, out)?;
-    let head = compiled(&options.head, &head, options.format, paint, out)?;
+    let base = compiled(options, &options.base, &base, paint, out)?;
+    let head = compiled(options, &options.head, &head, paint, out)?;
     let policies = Policies { base: &base, head: &head };
     let diff = compare(&base, &head, options.at.unwrap_or_else(unix_seconds));
     match options.format {
@@ -124,17 +130,18 @@ impl Options {
 }
 
 fn compiled(
+    options: &Options,
     side: &str,
     contents: &Contents,
-    format: DiffFormat,
     paint: Paint,
     out: &mut dyn Write,
 ) -> Result<Policy, Error> {
-    let found = match Policy::compile(&files(contents)) {
+    let labels = options.labels.iter().cloned().collect();
+    let found = match Policy::compile_with(&files(contents), &options.setting.options(labels)) {
         Ok(Compiled { policy, .. }) => return Ok(policy),
         Err(found) => found,
     };
-    match format {
+    match options.format {
         DiffFormat::Human => format::print_mistakes(&found, format::Format::Human, paint, out)?,
         DiffFormat::Json => format::print_mistakes(&found, format::Format::Json, paint, out)?,
         DiffFormat::Github => format::print_mistakes(&found, format::Format::Github, paint, out)?,
@@ -252,6 +259,8 @@ fn example(witness: &Witness) -> Value {
         "workload": witness.workload.to_string(),
         "port": witness.port,
         "source": witness.source.to_string(),
+        "destination": witness.destination.to_string(),
+        "server_name": witness.server_name,
         "at": at,
         "request": request,
     })

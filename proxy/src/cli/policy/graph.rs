@@ -8,8 +8,9 @@ use portcullis_policy::graph::{Filter, Graph};
 use portcullis_policy::{Compiled, Policy};
 use spiffe::SpiffeId;
 
+use super::explain::parse_label;
 use super::format::{Format, print_mistakes};
-use super::{Error, files, parse_time};
+use super::{Error, Setting, files, parse_time};
 use crate::cli::paint::Paint;
 use crate::policy_store::directory;
 use crate::policy_store::unix_seconds;
@@ -29,6 +30,11 @@ pub struct Options {
     /// Only what may call this workload.
     #[arg(long, value_name = "ID", value_parser = parse_identity)]
     workload: Option<SpiffeId>,
+    #[command(flatten)]
+    setting: Setting,
+    /// A label of the workload, for policies that select workloads by label; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
     /// Draw as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
@@ -45,7 +51,8 @@ enum GraphFormat {
 
 pub(super) fn run(options: &Options, paint: Paint, out: &mut dyn Write) -> Result<(), Error> {
     let contents = directory::read(&options.directories)?;
-    let policy = match Policy::compile(&files(&contents)) {
+    let labels = options.labels.iter().cloned().collect();
+    let policy = match Policy::compile_with(&files(&contents), &options.setting.options(labels)) {
         Ok(Compiled { policy, .. }) => policy,
         Err(found) => {
             print_mistakes(&found, Format::Human, paint, out)?;

@@ -69,6 +69,8 @@ fn call(change: &Change) -> Vec<Token> {
         let before = match axis {
             Axis::Port => vec![word(" on port ")],
             Axis::Source => vec![word(" from ")],
+            Axis::Destination => vec![word(" at ")],
+            Axis::ServerName => vec![word(" for server name ")],
             Axis::Host => vec![word(" of host ")],
             Axis::Header(name) => vec![word(" with header "), Token::Code(name.to_string()), word(": ")],
             Axis::Time => {
