@@ -26,7 +26,7 @@ pub struct Graph {
     edges: Vec<Edge>,
     /// The trust domain of all that are named, which is not repeated then.
     trust_domain: Option<String>,
-    /// Whether identities are drawn by namespace, because one by one they are more than [`MOST_EDGES`] edges.
+    /// Whether identities are drawn by namespace, because one by one they are too many edges to read.
     pub is_grouped: bool,
     /// How many edges are not drawn.
     pub left_out: usize,

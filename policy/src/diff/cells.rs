@@ -266,26 +266,22 @@ fn hosts(known: &[(u32, &Term)]) -> Vec<Value<'static>> {
     all
 }
 
-fn fresh<'a>(patterns: impl Iterator<Item = &'a Text> + Clone, words: &[&str]) -> String {
-    let ends = patterns.clone().filter(|pattern| pattern.how != How::Exact).map(|pattern| &*pattern.text);
-    let exact = patterns.filter(|pattern| pattern.how == How::Exact).map(|pattern| &*pattern.text);
-    apart(exact, ends, words)
+fn fresh<'a>(patterns: impl Iterator<Item = &'a Text>, words: &[&str]) -> String {
+    let (exact, ends): (Vec<&Text>, Vec<&Text>) = patterns.partition(|pattern| pattern.how == How::Exact);
+    let texts = |all: Vec<&'a Text>| all.into_iter().map(|pattern| &*pattern.text).collect::<Vec<_>>();
+    apart(&texts(exact), &texts(ends), words)
 }
 
 /// A text that is none of the exact ones, and makes no longer beginning or end match than the one it is set beside.
-pub(super) fn apart<'a>(
-    exact: impl Iterator<Item = &'a str> + Clone,
-    ends: impl Iterator<Item = &'a str> + Clone,
-    words: &[&str],
-) -> String {
+pub(super) fn apart(exact: &[&str], ends: &[&str], words: &[&str]) -> String {
     let is_apart = |word: &&&str| {
         let (first, last) = (word.chars().next(), word.chars().last());
         let same = |c: char| [first, last].iter().flatten().any(|end| end.eq_ignore_ascii_case(&c));
-        ends.clone().all(|text| !text.chars().any(same))
+        ends.iter().all(|text| !text.chars().any(same))
     };
     let word = words.iter().find(is_apart).or(words.last()).copied().unwrap_or_default();
     let mut fresh = word.to_owned();
-    while exact.clone().any(|text| text.eq_ignore_ascii_case(&fresh)) {
+    while exact.iter().any(|text| text.eq_ignore_ascii_case(&fresh)) {
         fresh.push_str(word);
     }
     fresh

@@ -213,12 +213,7 @@ mod of_istio {
     }
 
     /// All combinations of terms that a value of the universe matches are among those that were found.
-    fn check(
-        axis: &Axis,
-        terms: Vec<Term>,
-        values: &[Value<'static>],
-        engine: &dyn Fn(usize, &Value<'static>) -> bool,
-    ) {
+    fn check(axis: &Axis, terms: &[Term], values: &[Value<'static>], engine: &dyn Fn(usize, &Value<'static>) -> bool) {
         let mut space = Space::default();
         let numbers: Vec<u32> = terms.iter().map(|term| space.term(term.clone())).collect();
         let universe = Universe::of(axis, &numbers, Focus::Everything, (&space, 0), &mut Budget::new(1_000_000));
@@ -274,8 +269,8 @@ mod of_istio {
         let paths = words(&["ns", "a", "ab", "sa", "b"], 4);
         let ids = paths.iter().flat_map(|path| ["t", "tx", "u"].map(|domain| format!("spiffe://{domain}{path}")));
         let values: Vec<Value<'static>> = ids.map(|id| Value::Text(id.into())).collect();
-        let terms = patterns.iter().map(identity).collect();
-        check(&Axis::Caller, terms, &values, &|index, value| {
+        let terms: Vec<Term> = patterns.iter().map(identity).collect();
+        check(&Axis::Caller, &terms, &values, &|index, value| {
             let Value::Text(id) = value else { panic!("{value:?}") };
             patterns[index].matches(&SpiffeId::new(&**id).unwrap())
         });
@@ -292,8 +287,8 @@ mod of_istio {
         all.extend(words(&["a", "b"], 2).into_iter().map(|path| path + "/"));
         all.push("/".to_owned());
         let values: Vec<Value<'static>> = all.into_iter().map(|path| Value::Text(path.into())).collect();
-        let terms = patterns.iter().map(path).collect();
-        check(&Axis::Path, terms, &values, &|index, value| {
+        let terms: Vec<Term> = patterns.iter().map(path).collect();
+        check(&Axis::Path, &terms, &values, &|index, value| {
             let Value::Text(path) = value else { panic!("{value:?}") };
             patterns[index].matches(path)
         });
@@ -307,8 +302,8 @@ mod of_istio {
         let hosts = ["", "a.example", "A.example:80", "b.example", "b.example:81", "a.x", "x", "x:80"];
         let values: Vec<Value<'static>> = hosts.iter().map(|host| Value::Text((*host).into())).collect();
         for doubt in [Doubt::Matches, Doubt::Misses] {
-            let terms = patterns.iter().map(|pattern| host(pattern, doubt)).collect();
-            check(&Axis::Host, terms, &values, &|index, value| {
+            let terms: Vec<Term> = patterns.iter().map(|pattern| host(pattern, doubt)).collect();
+            check(&Axis::Host, &terms, &values, &|index, value| {
                 let Value::Text(host) = value else { panic!("{value:?}") };
                 patterns[index].matches(host, doubt)
             });

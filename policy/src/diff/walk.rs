@@ -30,10 +30,8 @@ struct State {
 impl<'a> Walk<'a> {
     pub(super) fn new(kind: Kind, patterns: HashMap<u32, &'a Segments>, focus: Focus<'a>) -> Self {
         let parts = || patterns.values().flat_map(|pattern| &pattern.parts);
-        let words: HashSet<&str> = parts().flat_map(Part::words).map(|word| &**word).collect();
-        let ends: HashSet<&str> = parts().filter_map(Part::end).collect();
-        // Of many words only some are like ours, and comparing all of them once for each try is enough.
-        let fresh = apart(words.iter().copied(), ends.iter().copied(), &WORDS);
+        let words: Vec<&str> = parts().flat_map(Part::words).map(|word| &**word).collect();
+        let fresh = apart(&words, &parts().filter_map(Part::end).collect::<Vec<_>>(), &WORDS);
         Self { kind, patterns, fresh, focus }
     }
 
@@ -95,7 +93,7 @@ impl<'a> Walk<'a> {
                     }
                 }
                 Some(part @ (Part::One | Part::Any | Part::Starts(_) | Part::Ends(_) | Part::Glob(_))) => {
-                    wild.push((Some(part), (*number, at + 1)))
+                    wild.push((Some(part), (*number, at + 1)));
                 }
                 None => wild.push((None, (*number, *at))),
             }

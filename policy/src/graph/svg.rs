@@ -59,12 +59,12 @@ impl Graph {
         let workloads = place(self, &rows, begin, |edge| edge.to);
         let callers = place(self, &rows, begin, |edge| edge.from);
         let lowest = callers.iter().chain(&workloads).map(|one| one.top + BOX).max().unwrap_or(end).max(end);
-        let width_of = |all: &[Drawn]| all.iter().map(|one| self.shown(one.node).chars().count()).max().unwrap_or(0);
-        let label = rows.iter().flat_map(|row| &row.lines).map(|line| line.chars().count()).max().unwrap_or(0);
+        let width_of = |all: &[Drawn]| all.iter().map(|one| width(&self.shown(one.node))).max().unwrap_or(0);
+        let label = rows.iter().flat_map(|row| &row.lines).map(|line| width(line)).max().unwrap_or(0);
         let (left, middle, right) =
             (width_of(&callers) * GLYPH + 2 * PAD, label * GLYPH + 2 * PAD, width_of(&workloads) * GLYPH + 2 * PAD);
         let columns = Columns { left, middle, right };
-        let longest = remarks.iter().map(|remark| remark.chars().count() * GLYPH).max().unwrap_or(0);
+        let longest = remarks.iter().map(|remark| width(remark) * GLYPH).max().unwrap_or(0);
         let (width, height) = ((columns.end() + MARGIN).max(longest + 2 * MARGIN), lowest + MARGIN);
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
@@ -219,18 +219,19 @@ fn place(graph: &Graph, rows: &[Row<'_>], begin: usize, end: impl Fn(&Edge) -> u
     placed.collect()
 }
 
+/// How many characters wide it is at most: those of East Asian scripts take two.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| if c < '\u{1100}' || c == '…' { 1 } else { 2 }).sum()
+}
+
 fn write_text(out: &mut String, (x, y): (usize, usize), colour: &str, text: &str) {
-    let length = text.chars().count() * GLYPH;
-    let _ = writeln!(
-        out,
-        "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\" textLength=\"{length}\" lengthAdjust=\"spacingAndGlyphs\" xml:space=\"preserve\">{}</text>",
-        escaped(text)
-    );
+    let _ =
+        writeln!(out, "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\" xml:space=\"preserve\">{}</text>", escaped(text));
 }
 
 const FONT: usize = 12;
-/// Monospace fonts are about 0.6 of their size wide; `textLength` makes it exact.
-const GLYPH: usize = 7;
+/// Monospace fonts are about 0.6 of their size wide, and some a little more.
+const GLYPH: usize = 8;
 const LINE: usize = 18;
 const BOX: usize = 26;
 const BASELINE: usize = 17;

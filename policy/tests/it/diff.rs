@@ -81,9 +81,9 @@ fn covering(diff: &Diff, mode: Mode, covers: impl Fn(&Change) -> bool) -> Vec<&C
 }
 
 fn check(base: &Policy, head: &Policy, diff: &Diff, request: &Request<'_>) -> Result<(), TestCaseError> {
+    let decided = [base, head].map(|policy| policy.decide(request));
+    let opaque = [base, head].map(|policy| policy.admit_opaque(&request.connection));
     for mode in [Mode::Enforce, Mode::Audit] {
-        let decided = [base, head].map(|policy| policy.decide(request));
-        let opaque = [base, head].map(|policy| policy.admit_opaque(&request.connection));
         for (decisions, covering) in [
             (decided, covering(diff, mode, |change| change.covers(request))),
             (opaque, covering(diff, mode, |change| change.covers_opaque(&request.connection))),
@@ -134,7 +134,7 @@ impl Call {
 #[test]
 fn the_changes_are_exactly_what_is_decided_differently() {
     let universe: Vec<Call> = universe().into_iter().map(Call::new).collect();
-    let config = ProptestConfig { cases: cases() / 25, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: cases() / 40, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&(pairs(), any::<bool>()), |((base, head), is_open)| {
         let default_action = if is_open { DefaultAction::Allow } else { DefaultAction::Deny };
         let options = Options { default_action, ..Options::default() };
