@@ -16,7 +16,7 @@ pub(super) fn page(diff: &Diff, policies: Policies<'_>) -> String {
             text.push_str(&format!("- {}\n", code(one)));
         }
     }
-    let sections: [(&str, fn(&Change) -> bool); 3] = [
+    let sections: [(&str, Belongs); 3] = [
         ("Newly allowed", Change::is_newly_allowed),
         ("No longer allowed", Change::is_no_longer_allowed),
         ("In audit mode, which decides nothing", |change| change.mode == Mode::Audit),
@@ -30,6 +30,9 @@ pub(super) fn page(diff: &Diff, policies: Policies<'_>) -> String {
     }
     text
 }
+
+/// Whether a change is told in a section.
+type Belongs = fn(&Change) -> bool;
 
 /// Documents that do not load, in place of the page.
 pub(super) fn mistakes(side: &str, found: &str) -> String {

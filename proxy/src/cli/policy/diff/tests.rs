@@ -13,7 +13,7 @@ fn changed() -> String {
     let wider = POLICY.replace("[GET, HEAD]", "[GET, HEAD, PUT]").replace("/v1/plans/**", "/v1/plans/**\", \"/v2/**");
     let migration = wider.find("    - name: migration").unwrap();
     let deny = wider.find("  deny:").unwrap();
-    let mut text = wider.clone();
+    let mut text = wider;
     text.replace_range(migration..deny, "");
     text + "    - name: no-test-tenant\n      when: {headers: {x-tenant: ['`|@test<b>']}}\n"
 }
