@@ -40,7 +40,9 @@ pub mod testing;
 
 // The whole set, for its authors.
 pub mod codes;
+pub mod diff;
 pub mod findings;
+pub mod graph;
 
 // Documents for authors: what tools write, and what they write it from.
 pub mod import;

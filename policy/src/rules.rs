@@ -95,7 +95,7 @@ pub enum Effect {
 }
 
 /// Whether a policy decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// It decides.
     Enforce,
@@ -132,7 +132,7 @@ pub(crate) struct Condition<M> {
 }
 
 /// Which way a matcher counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Sense {
     /// It must match.
     Is,

@@ -96,6 +96,11 @@ impl Glob {
         Self(text.into())
     }
 
+    /// The text with its wildcards.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The text, if there is no wildcard in it.
     pub(crate) fn literal(&self) -> Option<&str> {
         Some(&*self.0).filter(|text| !text.contains('*'))

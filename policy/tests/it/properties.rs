@@ -3,17 +3,21 @@
 use proptest::prelude::*;
 
 use portcullis_policy::path::{EncodedSlash, Path};
-use portcullis_policy::{Admission, Connection, Decision, File, Policy, Request, Verdict};
+use portcullis_policy::{Admission, Connection, Decision, File, Options, Policy, Request, Verdict};
 use spiffe::SpiffeId;
 
 use crate::oracle::{Facts, Judged, Judgement, Model, Rule, facts, judged, judged_connection, judged_opaque, models};
 
 pub fn compile<'a>(models: impl IntoIterator<Item = &'a Model>) -> Policy {
+    compile_with(models, &Options::default())
+}
+
+pub fn compile_with<'a>(models: impl IntoIterator<Item = &'a Model>, options: &Options) -> Policy {
     // Named by their order, so that another order is also another file for each policy.
     let named = models.into_iter().enumerate().map(|(index, model)| (format!("{index}.yaml"), model.document()));
     let documents: Vec<(String, String)> = named.collect();
     let files: Vec<File<'_>> = documents.iter().map(|(name, text)| File { name, bytes: text.as_bytes() }).collect();
-    Policy::compile(&files).unwrap_or_else(|found| panic!("{found}")).policy
+    Policy::compile_with(&files, options).unwrap_or_else(|found| panic!("{found}")).policy
 }
 
 pub fn ask<T>(facts: &Facts, ask: impl FnOnce(&Request<'_>, &[&str]) -> T) -> T {

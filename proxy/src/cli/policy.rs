@@ -15,6 +15,7 @@ use spiffe::TrustDomain;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use self::diff::revision::RevisionError;
 use self::format::Format;
 use super::paint::{Colour, Count, Paint};
 use crate::policy_store::directory::{self, Contents, DirectoryError};
@@ -22,8 +23,10 @@ use crate::policy_store::unix_seconds;
 
 mod ask;
 mod check;
+mod diff;
 mod explain;
 mod format;
+mod graph;
 mod import;
 mod schema;
 mod suggest;
@@ -56,6 +59,13 @@ pub enum Command {
     /// What does not mean the same here is refused with its place, and then nothing is written: half a policy is another
     /// policy. Ends with 1 if anything is refused.
     Import(import::Import),
+    /// Tell what a change of policies changes in what is allowed, not in text.
+    ///
+    /// BASE and HEAD are directories or Git revisions. Ends with 0 whatever has changed; with 1 if --fail-on names it, or
+    /// if documents do not load.
+    Diff(diff::Options),
+    /// Draw who may call whom.
+    Graph(graph::Options),
     /// Print the JSON Schema (2020-12) of the documents, for editors.
     Schema,
 }
@@ -72,15 +82,8 @@ struct Common {
     /// Judge as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
-    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
-    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
-    default_action: DefaultAction,
-    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    root_namespace: String,
-    /// The trust domain that `cluster.local` stands for in Istio policies.
-    #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
-    cluster_local: Option<TrustDomain>,
+    #[command(flatten)]
+    setting: Setting,
     /// When to use colours; `auto` is on a terminal.
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
@@ -94,6 +97,30 @@ impl Common {
 
     /// What the documents are compiled for, with the labels of the workload.
     fn options(&self, labels: BTreeMap<String, String>) -> Options {
+        self.setting.options(labels)
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        Ok(directory::read(&self.directories)?)
+    }
+}
+
+/// What documents are compiled for, besides what they say.
+#[derive(Debug, Args)]
+struct Setting {
+    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
+    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
+    default_action: DefaultAction,
+    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    root_namespace: String,
+    /// The trust domain that `cluster.local` stands for in Istio policies.
+    #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
+    cluster_local: Option<TrustDomain>,
+}
+
+impl Setting {
+    fn options(&self, labels: BTreeMap<String, String>) -> Options {
         Options {
             labels,
             default_action: match self.default_action {
@@ -103,10 +130,6 @@ impl Common {
             root_namespace: self.root_namespace.clone(),
             cluster_local: self.cluster_local.clone(),
         }
-    }
-
-    fn read(&self) -> Result<Contents, Error> {
-        Ok(directory::read(&self.directories)?)
     }
 }
 
@@ -186,6 +209,18 @@ pub enum Error {
         /// How many must be.
         minimum: u8,
     },
+    /// A Git revision cannot be read.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    /// Something changed that was not to.
+    #[error("{}", diff::changed(*.count))]
+    Changed {
+        /// How many changes.
+        count: usize,
+    },
+    /// It is not known whether something changed that was not to.
+    #[error("the comparison is incomplete")]
+    Incomplete,
     /// A file that was given beside the documents cannot be used.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Input {
@@ -243,13 +278,19 @@ impl Error {
     /// 64 for a command line that says too little, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoWorkload | Self::NoTestsInAudit | Self::GivenTwice { .. } => 64,
+            Self::NoWorkload
+            | Self::NoTestsInAudit
+            | Self::GivenTwice { .. }
+            | Self::Revision(RevisionError::Option(_) | RevisionError::NoDirectory(_)) => 64,
             Self::Directory(_)
             | Self::DoNotLoad { .. }
             | Self::Found { .. }
             | Self::Failed { .. }
             | Self::NoCases
             | Self::Coverage { .. }
+            | Self::Revision(_)
+            | Self::Changed { .. }
+            | Self::Incomplete
             | Self::Input { .. }
             | Self::NothingSeen { .. }
             | Self::TooManyPaths(_)
@@ -281,6 +322,8 @@ pub fn run(command: &Command, paint: Paint, out: &mut dyn Write) -> Result<(), E
         Command::Explain(explain) => explain::run(explain, paint, out),
         Command::Suggest(suggest) => suggest::run(suggest, out),
         Command::Import(import) => import::run(import, out),
+        Command::Diff(options) => diff::run(options, paint, out),
+        Command::Graph(options) => graph::run(options, paint, out),
         Command::Schema => schema::run(out),
     };
     out.flush()?;

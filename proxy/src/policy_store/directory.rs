@@ -167,16 +167,17 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn is_document(name: &Path) -> bool {
+/// Whether a file of this name is a policy document.
+pub(crate) fn is_document(name: &Path) -> bool {
     let hidden = name.to_string_lossy().starts_with('.');
     !hidden && name.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 const TRIES: usize = 5;
 /// Far more than a team keeps, far less than a mistaken mount of a whole disk.
-pub(super) const MOST_FILES: usize = 10_000;
+pub(crate) const MOST_FILES: usize = 10_000;
 /// 100,000 rules take a tenth of it.
-pub(super) const MOST_BYTES: usize = 256 << 20;
+pub(crate) const MOST_BYTES: usize = 256 << 20;
 
 #[cfg(test)]
 mod tests {

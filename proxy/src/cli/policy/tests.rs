@@ -28,12 +28,12 @@ fn portcullis_with(paint: Paint, arguments: &[&str]) -> (String, Option<String>)
     (String::from_utf8(out).unwrap(), error)
 }
 
-fn portcullis(line: &str, directory: &Path) -> (String, Option<String>) {
+pub(super) fn portcullis(line: &str, directory: &Path) -> (String, Option<String>) {
     let line = line.replace("DIR", &directory.display().to_string());
     portcullis_with(Paint::Plain, &line.split_whitespace().collect::<Vec<_>>())
 }
 
-const POLICY: &str = r#"apiVersion: policy.portcullis.dev/v1
+pub(super) const POLICY: &str = r#"apiVersion: policy.portcullis.dev/v1
 kind: AuthorizationPolicy
 metadata: {name: eligibility-api, namespace: eligibility}
 spec:
@@ -84,7 +84,7 @@ spec:
       expect: deny
 "#;
 
-fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(super) fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
@@ -92,7 +92,7 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn compare(name: &str, text: &str, folder: &Path) {
+pub(super) fn compare(name: &str, text: &str, folder: &Path) {
     let text = text.replace(&folder.display().to_string(), "DIR");
     let text = text.replace(&format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION")), "\"version\": \"VERSION\"");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/policy/tests").join(name);
@@ -105,7 +105,7 @@ fn compare(name: &str, text: &str, folder: &Path) {
 
 const WHO: &str = "--caller spiffe://prod.health.internal/ns/claims/sa/adjudicator \
                    --workload spiffe://prod.health.internal/ns/eligibility/sa/api";
-const AT: &str = "--at 2027-01-15T08:00:00Z";
+pub(super) const AT: &str = "--at 2027-01-15T08:00:00Z";
 
 #[test]
 fn the_command_line_is_well_formed() {
