@@ -11,6 +11,7 @@
 mod corpus;
 mod decisions;
 mod diff;
+mod diagnostics;
 mod findings;
 mod index;
 mod istio;
