@@ -2,7 +2,8 @@
 //!
 //! `tests/diagnostics/CODE.yaml` (and `CODE-2.yaml`, …) is a file with mistakes, `CODE.txt` what is printed about it. To
 //! add one, write the `.yaml` and run `UPDATE_GOLDEN=1 cargo test -p portcullis-policy --test it diagnostics`; then read
-//! the `.txt`. A file beside it with the ending `.inventory` is the inventory that it is checked with.
+//! the `.txt`. A file beside it with the ending `.inventory` is the inventory that it is checked with; one that names
+//! `spiffe://t/sidecar` is checked for the sidecar of that workload.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use portcullis_policy::diagnostic::Diagnostics;
 use portcullis_policy::findings::{Inventory, Question, Sidecar, examine};
 use portcullis_policy::source::MAX_FILE_BYTES;
-use portcullis_policy::{File, Options, Policy, codes};
+use portcullis_policy::{File, Options, Policy, ServiceName, codes};
 use spiffe::SpiffeId;
 
 /// 2026-11-22T00:00:00Z
@@ -31,6 +32,7 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
 /// Codes that no document here brings about, with the tests that show what they look like.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("P199", "the test below, since it takes ten seconds"),
+    ("P021", "nothing gives it out: every kind of document is read"),
     ("P190", "portcullis policy test: proxy/src/cli/policy/tests/test.sarif"),
     ("P191", "portcullis policy test: proxy/src/cli/policy/tests/test.sarif"),
     ("P192", "portcullis policy test: proxy/src/cli/policy/tests/no-cases.sarif"),
@@ -98,9 +100,12 @@ fn check(name: &str, bytes: &[u8], folder: &Path) -> Result<Diagnostics, Diagnos
         Ok(bytes) => Some(Inventory::parse(&format!("{name}.inventory"), &bytes)?),
         Err(_) => None,
     };
-    let sidecar =
-        Sidecar { workload: SpiffeId::new("spiffe://t/sidecar").unwrap(), opaque: vec![5432], http: vec![8080] };
-    let is_for_sidecar = String::from_utf8_lossy(bytes).contains("spiffe://t/sidecar");
+    let workload = SpiffeId::new("spiffe://t/sidecar").unwrap();
+    let text = String::from_utf8_lossy(bytes);
+    let is_for_sidecar = text.contains("spiffe://t/sidecar");
+    let named = ["claim", "ledger"].map(|name| ServiceName { namespace: None, name: name.into() });
+    let services = if text.contains("kind: Service\n") { named.to_vec() } else { Vec::new() };
+    let sidecar = Sidecar { workload, opaque: vec![5432], http: vec![8080], services };
     let mut found = Policy::compile_with(&files, &options)?.warnings;
     let question = Question {
         now: NOW,
