@@ -10,8 +10,8 @@
 
 mod corpus;
 mod decisions;
-mod diff;
 mod diagnostics;
+mod diff;
 mod findings;
 mod index;
 mod istio;
