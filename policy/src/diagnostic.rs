@@ -91,7 +91,7 @@ impl fmt::Display for Diagnostic {
             write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         }
         writeln!(f, "{}[{}]: {}", self.severity.word(), self.code, self.message)?;
-        if self.line > 0 {
+        if !self.excerpt.text.is_empty() {
             let gutter = self.line.to_string();
             let blank = " ".repeat(gutter.len());
             // Tabs stay tabs below the line, or the caret would stand elsewhere.

@@ -31,22 +31,17 @@ impl HostPattern {
     /// Parses a host or `*.` and a host.
     pub(crate) fn parse(text: &str) -> Result<Self, HostPatternError> {
         let name = text.strip_prefix("*.").unwrap_or(text);
-        if bare_host(name) != name {
-            return Err(HostPatternError::Port {
-                bare: text.strip_suffix(name).unwrap_or("").to_owned() + bare_host(name),
-            });
+        let bare = bare_host(name);
+        let cut = name.strip_prefix(bare).unwrap_or_default();
+        let is_port = cut.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.');
+        if !cut.is_empty() && is_port && is_host(bare) {
+            return Err(HostPatternError::Port { bare: text.strip_suffix(name).unwrap_or("").to_owned() + bare });
         }
         if name.contains('*') {
             return Err(HostPatternError::Wildcard);
         }
-        let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let valid = match address {
-            Some(address) => name.len() == text.len() && address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => name.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            }),
-        };
-        if !valid {
+        let below_address = name.len() < text.len() && name.starts_with('[');
+        if !is_host(name) || below_address {
             return Err(HostPatternError::NotAHost);
         }
         let lower = text.to_ascii_lowercase();
@@ -70,6 +65,16 @@ impl HostPattern {
                 text.matches_ignoring_case(host) || (doubt == Doubt::Matches && bare())
             }
         }
+    }
+}
+
+/// A DNS name, or an address; an IPv6 one in brackets.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => text.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        }),
     }
 }
 
@@ -244,9 +249,10 @@ mod tests {
         let port = HostPatternError::Port { bare: "*.a.example".to_owned() };
         assert_eq!(HostPattern::parse("*.a.example:80"), Err(port));
         assert_eq!(HostPattern::parse("a.*.example"), Err(HostPatternError::Wildcard));
-        for bad in ["*", "a b", "http://a", "a..b", "[::1", "*.[::1]", "[x]"] {
-            assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        for bad in ["a b", "http://a", "a..b", "[::1", "::1", "*.[::1]", "[x]", "a:b", "", ".", ":80"] {
+            assert_eq!(HostPattern::parse(bad), Err(HostPatternError::NotAHost), "{bad}");
         }
+        assert_eq!(HostPattern::parse("*"), Err(HostPatternError::Wildcard));
     }
 
     #[test]

@@ -125,7 +125,13 @@ fn excerpt(line: &str, column: usize) -> Excerpt {
     const WIDTH: usize = 160; // what a review tool shows without wrapping, about
     let caret = column.saturating_sub(1);
     let skipped = if caret < WIDTH { 0 } else { caret - WIDTH / 2 };
-    let visible = |c: char| if c.is_control() && c != '\t' { ' ' } else { c };
+    let visible = |c: char| match c {
+        '\t' => c,
+        // Shown as they are they would turn the line around, and the caret would stand elsewhere.
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        c if c.is_control() => ' ',
+        c => c,
+    };
     Excerpt { text: line.chars().skip(skipped).take(WIDTH).map(visible).collect(), caret: caret - skipped }
 }
 
@@ -171,6 +177,13 @@ mod tests {
             row("P003", 1, 5, "the file holds the invisible character U+202E")
         );
         assert_eq!(refusal(b"# a\rb: c\n"), row("P003", 1, 4, "the file holds the invisible character U+000D"));
+    }
+
+    #[test]
+    fn shows_no_character_that_turns_the_direction() {
+        let found =
+            Source::read(File { name: "a.yaml", bytes: "a: x\u{202e}y\u{200f}".as_bytes() }, &CODES).unwrap_err();
+        assert_eq!((found.line_text(), found.caret()), ("a: x\u{fffd}y\u{fffd}", 4));
     }
 
     #[test]

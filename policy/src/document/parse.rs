@@ -57,6 +57,8 @@ struct Entries {
     list: Vec<Entry>,
     seen: HashSet<String>,
     key: Option<Key>,
+    /// A key was refused, so that a mapping without entries is not one that was written empty.
+    refused: bool,
 }
 
 enum Key {
@@ -104,6 +106,9 @@ impl Builder<'_, '_> {
     fn close(&mut self) {
         let node = match self.stack.pop() {
             Some(Open::Sequence(position, list)) => Node { position, content: Content::Sequence(list) },
+            Some(Open::Mapping(position, entries)) if entries.refused && entries.list.is_empty() => {
+                Node { position, content: Content::Refused }
+            }
             Some(Open::Mapping(position, entries)) => Node { position, content: Content::Mapping(entries.list) },
             None => return,
         };
@@ -124,7 +129,7 @@ impl Builder<'_, '_> {
                     let at = if is_nothing(&node) { position } else { node.position };
                     entries.list.push(Entry { key, position, value: Node { position: at, ..node } });
                 }
-                Some(Key::Refused) => {}
+                Some(Key::Refused) => entries.refused = true,
             },
         }
     }

@@ -10,6 +10,7 @@
 
 mod corpus;
 mod decisions;
+mod diagnostics;
 mod diff;
 mod findings;
 mod index;

@@ -162,7 +162,12 @@ fn rule() -> Value {
 }
 
 fn case() -> Value {
-    let on_wire = [("port", reference("port")), ("source", text("The caller's address."))];
+    let on_wire = [
+        ("port", reference("port")),
+        ("source", text("The caller's address.")),
+        ("destination", text("The address that the caller wants to reach.")),
+        ("serverName", text("What the caller's handshake asks for.")),
+    ];
     let value = text("A value.");
     let field = json!({ "oneOf": [value, list("Values of a repeated field.", &value)] });
     let mut of_request = on_wire.to_vec();
@@ -179,6 +184,10 @@ fn case() -> Value {
             ("name", text("What it shows.")),
             ("caller", reference("identity")),
             ("workload", reference("identity")),
+            (
+                "labels",
+                json!({ "type": "object", "minProperties": 1, "additionalProperties": text("A value."), "description": "The labels of the workload, for policies that select by them." }),
+            ),
             ("at", described(reference("time"), "When it is asked; without it when the test runs.")),
             ("request", object("An HTTP request.", &["port", "method", "path"], &of_request)),
             ("connection", object("An opaque TCP connection.", &["port"], &on_wire)),
@@ -250,3 +259,6 @@ fn extend(schema: &mut Value, key: &str, value: Value) {
         schema.insert(key.to_owned(), value);
     }
 }
+
+#[cfg(test)]
+mod tests;

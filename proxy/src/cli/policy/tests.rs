@@ -131,6 +131,27 @@ fn every_command_prints_every_format() {
 }
 
 #[test]
+fn mistakes_and_missing_cases_look_the_same_in_every_format() {
+    let mistakes = directory(&[
+        ("a.yaml", &POLICY.replace("methods:", "methdos:").replace("mode: enforce", "mode: 1")),
+        ("b,c.yaml", &TESTS.replace("expect: deny", "expect: no").replace("port: 8080", "port: 08080")),
+        ("d.yaml", "kind: [Service"),
+    ]);
+    let untested = directory(&[("policy.yaml", POLICY)]);
+    let rows = [
+        ("mistakes", "check DIR".to_owned(), &mistakes, "the policies do not load: 10 mistakes"),
+        ("no-cases", format!("test DIR {AT} --min-coverage 50"), &untested, "there is no test case"),
+    ];
+    for (name, line, folder, ends) in rows {
+        for (format, extension) in [("human", "txt"), ("json", "json"), ("sarif", "sarif"), ("github", "github.txt")] {
+            let (text, error) = portcullis(&format!("{line} --format {format}"), folder.path());
+            assert_eq!(error.as_deref(), Some(ends), "{line} --format {format}");
+            compare(&format!("{name}.{extension}"), &text, folder.path());
+        }
+    }
+}
+
+#[test]
 fn explain_answers_what_is_pinned() {
     let folder = directory(&[("policy.yaml", POLICY)]);
     let asked = |more: &str| {
