@@ -70,10 +70,17 @@ struct HttpConnection {
 impl Inbound {
     /// The listener's part on one worker, with pools of its own.
     pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound) -> Arc<Self> {
-        let application =
-            ToApplication { target: Target(config.forward.to_string().into()), connect: sidecar.timeouts.connect };
-        let shape =
-            Shape { shared: APPLICATION_SHARED, idle: sidecar.timeouts.idle, head_bytes: sidecar.limits.head_bytes };
+        let application = ToApplication {
+            target: Target(config.forward.to_string().into()),
+            connect: sidecar.timeouts.connect,
+            telemetry: Arc::clone(&sidecar.telemetry),
+        };
+        let shape = Shape {
+            shared: APPLICATION_SHARED,
+            idle: sidecar.timeouts.idle,
+            head: sidecar.timeouts.request_head,
+            head_bytes: sidecar.limits.head_bytes,
+        };
         let pool = |route| Pool::new(route, shape, sidecar.tasks.clone());
         Arc::new(Self {
             protocol: config.protocol,

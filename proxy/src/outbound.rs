@@ -72,6 +72,7 @@ impl Outbound {
         let shape = Shape {
             shared: PEER_SHARED.div_ceil(workers.max(1)),
             idle: sidecar.timeouts.idle,
+            head: sidecar.timeouts.request_head,
             head_bytes: sidecar.limits.head_bytes,
         };
         let pool = Pool::new(Route::Peer(peer.clone()), shape, sidecar.tasks.clone());
