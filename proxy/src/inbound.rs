@@ -39,7 +39,7 @@ use crate::tls::Alpn;
 use crate::tls::handshake::{self, HandshakeError, Refused, Secured};
 use crate::upstream::dial::{Target, ToApplication};
 use crate::upstream::open::Route;
-use crate::upstream::pool::{Pool, Shape};
+use crate::upstream::pool::Pool;
 use crate::upstream::send::{self, Carriage, Outgoing};
 
 /// One inbound listener, as one worker sees it.
@@ -75,12 +75,7 @@ impl Inbound {
             connect: sidecar.timeouts.connect,
             telemetry: Arc::clone(&sidecar.telemetry),
         };
-        let shape = Shape {
-            shared: APPLICATION_SHARED,
-            idle: sidecar.timeouts.idle,
-            head: sidecar.timeouts.request_head,
-            head_bytes: sidecar.limits.head_bytes,
-        };
+        let shape = sidecar.shape(APPLICATION_SHARED);
         let pool = |route| Pool::new(route, shape, sidecar.tasks.clone());
         Arc::new(Self {
             protocol: config.protocol,
