@@ -7,6 +7,7 @@
 mod certificate;
 mod copy;
 mod failure;
+mod guard;
 mod handshake;
 mod mesh;
 mod policy;
@@ -114,6 +115,7 @@ pub const ALL: &[Operation] = &[
     operation("request", "headers_outbound", Code::Compiled, 1_000, request::headers_outbound),
     operation("request", "path_normalise", Code::Compiled, 5_000, request::path_in_normal_form),
     operation("request", "path_normalise_escaped", Code::Compiled, 5_000, request::path_with_escapes),
+    operation("request", "http2_guard", Code::Compiled, 10_000, guard::request),
     Operation { bytes: copy::BYTES, ..operation("tcp", "tcp_copy_1m", Code::Compiled, 20, copy::plain) },
     Operation { bytes: copy::BYTES, ..operation("tcp", "tcp_copy_tls_1m", Code::Cryptography, 8, copy::from_tls) },
 ];

@@ -175,7 +175,13 @@ fn texts() -> Result<()> {
          traceparent:00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\ncontent-type:application/grpc+proto\n",
     )?;
     put("http_preface", "http2", "\u{5}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrest")?;
-    put("http_preface", "http1", "\u{1}POST / HTTP/1.1\r\n\r\n")
+    put("http_preface", "http1", "\u{1}POST / HTTP/1.1\r\n\r\n")?;
+    // Pieces of seven bytes: the preface, SETTINGS, a header block of two frames, DATA, PING.
+    let frames = b"\x0ePRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff\
+        \0\0\x01\x01\0\0\0\0\x01\x82\0\0\x02\x09\x04\0\0\0\x01\x87\x84\0\0\x02\0\x01\0\0\0\x01ok\
+        \0\0\x08\x06\0\0\0\0\0pingpong";
+    put("http2_frames", "serving", frames)?;
+    put("http2_frames", "calling", b"\x03\0\0\0\x04\0\0\0\0\0\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08")
 }
 
 fn main() -> Result<()> {

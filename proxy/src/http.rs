@@ -4,6 +4,7 @@
 //! `outbound.rs`.
 
 pub mod flow;
+pub mod guard;
 pub mod headers;
 pub mod preface;
 pub mod refusal;

@@ -39,7 +39,7 @@ use crate::tls::Alpn;
 use crate::tls::handshake::{self, HandshakeError, Refused, Secured};
 use crate::upstream::dial::{Target, ToApplication};
 use crate::upstream::open::Route;
-use crate::upstream::pool::{Pool, Shape};
+use crate::upstream::pool::Pool;
 use crate::upstream::send::{self, Carriage, Outgoing};
 
 /// One inbound listener, as one worker sees it.
@@ -70,10 +70,12 @@ struct HttpConnection {
 impl Inbound {
     /// The listener's part on one worker, with pools of its own.
     pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound) -> Arc<Self> {
-        let application =
-            ToApplication { target: Target(config.forward.to_string().into()), connect: sidecar.timeouts.connect };
-        let shape =
-            Shape { shared: APPLICATION_SHARED, idle: sidecar.timeouts.idle, head_bytes: sidecar.limits.head_bytes };
+        let application = ToApplication {
+            target: Target(config.forward.to_string().into()),
+            connect: sidecar.timeouts.connect,
+            telemetry: Arc::clone(&sidecar.telemetry),
+        };
+        let shape = sidecar.shape(APPLICATION_SHARED);
         let pool = |route| Pool::new(route, shape, sidecar.tasks.clone());
         Arc::new(Self {
             protocol: config.protocol,

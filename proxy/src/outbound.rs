@@ -35,7 +35,7 @@ use crate::tls::handshake::Negotiated;
 use crate::upstream::dial::{Target, ToPeer};
 use crate::upstream::open::Route;
 use crate::upstream::overheard::{Alert, Overheard};
-use crate::upstream::pool::{Pool, Shape};
+use crate::upstream::pool::Pool;
 use crate::upstream::send::{self, Carriage, Outgoing};
 
 /// One outbound listener, as one worker sees it.
@@ -69,11 +69,7 @@ impl Outbound {
             connections: Arc::clone(&sidecar.connections),
             telemetry: Arc::clone(&sidecar.telemetry),
         };
-        let shape = Shape {
-            shared: PEER_SHARED.div_ceil(workers.max(1)),
-            idle: sidecar.timeouts.idle,
-            head_bytes: sidecar.limits.head_bytes,
-        };
+        let shape = sidecar.shape(PEER_SHARED.div_ceil(workers.max(1)));
         let pool = Pool::new(Route::Peer(peer.clone()), shape, sidecar.tasks.clone());
         Arc::new(Self { protocol: config.protocol, port: config.port, peer, pool, sidecar })
     }

@@ -14,6 +14,7 @@ use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
+use crate::upstream::pool::Shape;
 
 /// See the module. Built once by `app.rs`, read by all.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Sidecar {
             self.telemetry.metrics.connection_closed(entry.opened.direction, "policy");
             entry.signal.raise(Level::Cut, "policy");
         }
+    }
+
+    /// The shape of a pool that may open so many HTTP/2 connections.
+    pub fn shape(&self, shared: usize) -> Shape {
+        Shape { shared, idle: self.timeouts.idle, head: self.timeouts.request_head, head_bytes: self.limits.head_bytes }
     }
 
     /// The bounds of a downstream HTTP connection.

@@ -22,6 +22,8 @@ use super::response::ResponseBody;
 use crate::connections::{Entry, Level};
 use crate::drain::Tasks;
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
+use crate::http::guard::watch::Violation;
+use crate::http::guard::{FarEnd, Finding, Guard};
 use crate::metered::Metered;
 use crate::telemetry::Telemetry;
 use crate::tls::handshake::Negotiated;
@@ -75,6 +77,8 @@ pub enum Ended {
     TimedOut(&'static str),
     /// The registry asked for it.
     Cut,
+    /// The peer went further than the guard of HTTP/2 lets it.
+    Violated(Violation),
     /// The peer broke the rules or the connection broke.
     Broken(hyper::Error),
 }
@@ -87,6 +91,10 @@ impl Ended {
             Self::Closed => {}
             Self::TimedOut(label) => telemetry.metrics.connection_closed(direction, label),
             Self::Cut => telemetry.metrics.connection_closed(direction, entry.signal.cause().unwrap_or("cut")),
+            Self::Violated(violation) => {
+                let peer = entry.opened.peer.as_ref().map(|peer| peer.id.clone());
+                FarEnd { direction, address: entry.opened.address, peer }.record(*violation, telemetry);
+            }
             Self::Broken(error) => {
                 let error = crate::error_chain(error);
                 tracing::debug!(direction = direction.label(), from = %entry.opened.address, error, "an HTTP connection broke");
@@ -111,7 +119,6 @@ where
     S::Future: Send + 'static,
 {
     let read = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(Metered::new(stream, Arc::clone(&read)));
     let pace = Pace::new(bounds, protocol, activity, &read);
     match protocol {
         Negotiated::Http1 => {
@@ -126,6 +133,7 @@ where
                 // together, and an HTTP client that closes its half while it waits for an answer is not worth the
                 // requests that would go on for nobody.
                 .half_close(false);
+            let io = TokioIo::new(Metered::new(stream, Arc::clone(&read)));
             let connection = builder.serve_connection(io, service).with_upgrades();
             supervise(connection, http1::UpgradeableConnection::graceful_shutdown, Level::Finish, pace, entry).await
         }
@@ -141,8 +149,14 @@ where
                 .auto_date_header(false)
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT);
-            let connection = builder.serve_connection(io, service);
-            supervise(connection, http2::Connection::graceful_shutdown, Level::Goodbye, pace, entry).await
+            let finding = Finding::default();
+            let guard = Guard::serving(stream, bounds.streams, bounds.head, finding.clone());
+            let connection = builder.serve_connection(TokioIo::new(guard), service);
+            let ended = supervise(connection, http2::Connection::graceful_shutdown, Level::Goodbye, pace, entry).await;
+            match (ended, finding.get()) {
+                (Ended::Broken(_) | Ended::Closed, Some(violation)) => Ended::Violated(violation),
+                (ended, _) => ended,
+            }
         }
     }
 }

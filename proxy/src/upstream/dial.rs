@@ -33,6 +33,8 @@ pub struct ToApplication {
     pub target: Target,
     /// `timeouts.connect`.
     pub connect: Duration,
+    /// Where it is counted what becomes of its connections.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// Opens connections to a mesh peer.

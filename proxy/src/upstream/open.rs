@@ -16,6 +16,9 @@ use super::overheard::{Alert, Overheard};
 use crate::connections::{Generation, Level, Registered};
 use crate::drain::Tasks;
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
+use crate::http::guard::{FarEnd, Finding, Guard};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Direction;
 use crate::tls::Alpn;
 use crate::tls::handshake::{HandshakeError, Negotiated};
 
@@ -34,6 +37,8 @@ pub enum Route {
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) route: Route,
+    /// How long a response's head may take from its first byte, where it comes over HTTP/2.
+    pub(super) head: Duration,
     /// Bytes of a response's head.
     pub(super) head_bytes: usize,
     pub(super) tasks: Tasks,
@@ -82,7 +87,8 @@ impl Opener {
             }
             Route::ApplicationHttp2(to) => {
                 let (stream, address) = to.dial().await?;
-                self.shared(stream, Link::to_application(address, retire_after()), None).await
+                let far = FarEnd { direction: Direction::Inbound, address, peer: None };
+                self.shared(stream, Link::to_application(address, retire_after()), far, None).await
             }
             Route::Peer(to) => self.open_to_peer(to, Alpn::Http).await,
         }
@@ -92,6 +98,7 @@ impl Opener {
         let connection = to.dial(alpn).await?;
         let peer = connection.secured.peer;
         let alert = Alert::default();
+        let far = FarEnd { direction: Direction::Outbound, address: connection.address, peer: Some(peer.id.clone()) };
         let link = Link {
             address: connection.address.to_string().into(),
             peer_id: Some(peer.id.to_string().into()),
@@ -105,7 +112,7 @@ impl Opener {
         let driven = Some(Driven { registered: connection.registered, alert, to: to.clone() });
         match connection.secured.protocol {
             Negotiated::Http1 => self.exclusive(stream, link, driven).await,
-            Negotiated::Http2 => self.shared(stream, link, driven).await,
+            Negotiated::Http2 => self.shared(stream, link, far, driven).await,
         }
     }
 
@@ -121,7 +128,13 @@ impl Opener {
         Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
     }
 
-    async fn shared<Io>(&self, stream: Io, link: Link, driven: Option<Driven>) -> Result<Opened, UpstreamError>
+    async fn shared<Io>(
+        &self,
+        stream: Io,
+        link: Link,
+        far: FarEnd,
+        driven: Option<Driven>,
+    ) -> Result<Opened, UpstreamError>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -133,9 +146,17 @@ impl Opener {
             .max_header_list_size(u32::try_from(self.head_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        let shaken = builder.handshake(TokioIo::new(stream)).await;
+        let finding = Finding::default();
+        let guard = Guard::calling(stream, self.head, finding.clone());
+        let shaken = builder.handshake(TokioIo::new(guard)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection, driven));
+        let telemetry = Arc::clone(self.telemetry());
+        self.tasks.spawn(async move {
+            drive(connection, driven).await;
+            if let Some(violation) = finding.get() {
+                far.record(violation, &telemetry);
+            }
+        });
         Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
     }
 
@@ -163,6 +184,13 @@ impl Opener {
         match &self.route {
             Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.target.0,
             Route::Peer(to) => &to.target.0,
+        }
+    }
+
+    fn telemetry(&self) -> &Arc<Telemetry> {
+        match &self.route {
+            Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.telemetry,
+            Route::Peer(to) => &to.telemetry,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Shape {
     pub shared: usize,
     /// Unused connections are closed after this.
     pub idle: Duration,
+    /// How long a response's head may take from its first byte, where it comes over HTTP/2.
+    pub head: Duration,
     /// Bytes of a response's head.
     pub head_bytes: usize,
 }
@@ -76,7 +78,7 @@ impl Pool {
             Route::ApplicationHttp2(_) => Some(Negotiated::Http2),
             Route::Peer(_) => None,
         };
-        let opener = Opener { route, head_bytes: shape.head_bytes, tasks };
+        let opener = Opener { route, head: shape.head, head_bytes: shape.head_bytes, tasks };
         Arc::new(Self { opener, shape, state: Mutex::new(State { speaks, ..State::default() }) })
     }
 

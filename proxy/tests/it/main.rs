@@ -34,6 +34,7 @@ mod decision_records;
 mod drain;
 mod expiry;
 mod grpc;
+mod h2_floods;
 mod headers;
 mod inbound_http;
 mod outbound;
