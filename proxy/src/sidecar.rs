@@ -1,8 +1,11 @@
 //! What every connection of one sidecar shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
 use spiffe::SpiffeId;
 use tokio::sync::{Notify, Semaphore};
@@ -13,7 +16,10 @@ use crate::drain::Tasks;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::repeated::Say;
 use crate::tls::Tls;
+use crate::tls::handshake::HandshakeError;
 
 /// See the module. Built once by `app.rs`, read by all.
 #[derive(Debug)]
@@ -58,6 +64,30 @@ impl Sidecar {
         if connections::refused_by_policy(self.policy.current().as_deref(), own, entry).is_some() {
             self.telemetry.metrics.connection_closed(entry.opened.direction, "policy");
             entry.signal.raise(Level::Cut, "policy");
+        }
+    }
+
+    /// Tells of an inbound handshake that came to nothing.
+    pub fn refused(&self, from: SocketAddr, error: &HandshakeError) {
+        let label = error.label();
+        self.telemetry.metrics.handshake_refused(Direction::Inbound, label);
+        let chain = crate::error_chain(error);
+        match self.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+            Say::Aloud { left_out } => {
+                tracing::warn!(%from, reason = label, error = chain, left_out, "an inbound connection was refused");
+            }
+            Say::Quietly => tracing::debug!(%from, reason = label, error = chain, "an inbound connection was refused"),
+        }
+    }
+
+    /// Tells of an inbound connection of a proven peer that is not carried.
+    pub fn closed(&self, from: SocketAddr, peer: &Peer, label: &'static str) {
+        self.telemetry.metrics.connection_closed(Direction::Inbound, label);
+        match self.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+            Say::Aloud { left_out } => {
+                tracing::warn!(%from, peer = %peer.id, reason = label, left_out, "an inbound connection was closed");
+            }
+            Say::Quietly => tracing::debug!(%from, peer = %peer.id, reason = label, "an inbound connection was closed"),
         }
     }
 
