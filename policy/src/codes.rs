@@ -40,7 +40,6 @@ pub const ALL: &[Code] = &[
     code("P013", "value that readers of YAML disagree on", "write it in quotes, or plainly"),
     code("P014", "value out of its bounds", "write one of the values that the message names"),
     code("P020", "unknown API version or kind", "write policy.portcullis.dev/v1 and one of its kinds"),
-    code("P021", "document that this version does not read", "write it in policy.portcullis.dev/v1"),
     code("P022", "not a name", "use letters, digits, `-`, `_` and `.`"),
     code("P023", "name given twice", "rename one of the two"),
     code("P024", "not a SPIFFE ID or pattern", "write it as spiffe://trust.domain/ns/namespace/sa/account"),

@@ -77,7 +77,7 @@ pub fn examine(files: &[File<'_>], question: &Question<'_>) -> Result<Diagnostic
         services::judge_sidecar(&mut notes, &services, sidecar);
     }
     if let Some(inventory) = question.inventory {
-        identities::judge(&mut notes, inventory);
+        identities::judge(&mut notes, inventory, question.options);
     }
     for policy in &policies {
         let is_tested = cases.iter().any(|case| policy.protects(&case.workload, &sets));

@@ -4,6 +4,7 @@
 //! warning says so. What cannot be honoured (JWTs, external authorization, Envoy's own metadata, addresses from
 //! `x-forwarded-for`) is an error: a policy of which a part is missing must not be in force.
 
+mod callers;
 mod condition;
 mod lowering;
 mod operation;
@@ -12,6 +13,7 @@ mod principal;
 mod source;
 mod surprise;
 
+pub(crate) use callers::{Named, named_by};
 pub(crate) use lowering::Spread;
 pub(crate) use surprise::Allowing;
 
@@ -304,7 +306,7 @@ fn namespace_of<'a>(metadata: Fields<'a>) -> Option<&'a str> {
     let message = "the policy has no namespace, so it is read as one of `default`";
     let reported = metadata.item().warning(NO_NAMESPACE, message);
     reported.help("write the namespace that it is applied to: `namespace: …`");
-    Some("default")
+    Some(DEFAULT_NAMESPACE)
 }
 
 fn instead_of(kind: &str) -> &'static str {
@@ -337,6 +339,8 @@ const METADATA_KEYS: [&str; 13] = [
 const SPEC_KEYS: [&str; 6] = ["selector", "targetRef", "targetRefs", "action", "provider", "rules"];
 const ACTIONS: [(&str, Action); 4] =
     [("ALLOW", Action::Allow), ("DENY", Action::Deny), ("AUDIT", Action::Audit), ("CUSTOM", Action::Custom)];
+/// Where kubectl puts what names no namespace, unless somebody set another.
+const DEFAULT_NAMESPACE: &str = "default";
 const DRY_RUN: &str = "istio.io/dry-run";
 
 /// The limit of Istio's own schema.

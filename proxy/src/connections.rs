@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use self::anchors::Anchors;
 pub use self::anchors::{Census, Tally};
-pub use self::recheck::{Grounds, Judge, refused_by_policy};
+pub use self::recheck::{GRACE, Grounds, Judge, connection_of, refused_by_policy};
 pub use self::signal::{Level, Signal};
 use crate::config::Answerers;
 use crate::policy_store::Opening;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, StatusCode, Version};
@@ -25,15 +25,15 @@ use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::connection::{self, Activity, Answer};
-use crate::serve::exchange::{Exchange, Parties};
+use crate::serve::exchange::{Exchange, NO_LONGER_ALLOWED, Parties};
 use crate::serve::opaque::OpaqueRecord;
 use crate::serve::reply;
 use crate::serve::response;
+use crate::serve::standing::Standing;
 use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::sidecar::Sidecar;
 use crate::tcp;
 use crate::telemetry::metrics::Direction;
-use crate::telemetry::repeated::Say;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
 use crate::tls::handshake::{self, HandshakeError, Refused, Secured};
@@ -101,14 +101,14 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     let secured = match shake_hands(&inbound, stream).await {
         Ok(secured) => secured,
         Err(turned_away) => {
-            refused(&sidecar, from, &turned_away.error);
+            sidecar.refused(from, &turned_away.error);
             return turned_away.close().await;
         }
     };
 
     // 2. Is there a policy at all? Without one nothing is carried.
     let Some(policy) = sidecar.policy.current() else {
-        return closed(&sidecar, from, &secured.peer, "no_policy_loaded");
+        return sidecar.closed(from, &secured.peer, "no_policy_loaded");
     };
 
     // 3. From here on drain and re-check can reach it.
@@ -126,7 +126,7 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     };
     let registered = match sidecar.connections.enter(opened) {
         Ok(registered) => registered,
-        Err(full) => return closed(&sidecar, from, &secured.peer, full.label()),
+        Err(full) => return sidecar.closed(from, &secured.peer, full.label()),
     };
     sidecar.doubt_if_outdated(generation);
     if let Some(level) = Level::of_inbound(sidecar.tasks.phase()) {
@@ -209,6 +209,11 @@ async fn carry_http(
         workload: Some(own.id().to_string().into()),
         port: inbound.forward.port(),
         activity: Activity::default(),
+        standing: Some(Standing {
+            entry: Arc::clone(registered.entry()),
+            policy: Arc::clone(&sidecar.policy),
+            own: own.id().clone(),
+        }),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
     let entry = Arc::clone(registered.entry());
@@ -278,7 +283,10 @@ async fn forward(
         }
     };
     exchange.target = Some(forwarded.clone());
-    let verdict = decide(connection, &request, &host, &path)?;
+    let verdict = decide(connection, &request, &host, &path, exchange)?;
+    if matches!(path.target(), Cow::Owned(_)) {
+        exchange.asked_for = Some(asked_for.clone());
+    }
     exchange.host = Some(host);
     let denied = verdict.denial();
     exchange.verdict = Some(verdict);
@@ -315,7 +323,16 @@ async fn forward(
     let body = RequestBody::passing(body, exchange.upload(), stall);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
     let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
-    let sent = send::send(pool, Outgoing { head, body, host, target: forwarded, carriage }, limit).await;
+    let outgoing = Outgoing { head, body, host, target: forwarded, carriage };
+    let sent = tokio::select! {
+        biased;
+        sent = send::send(pool, outgoing, limit) => sent,
+        // Dropping what was sent is the point: what allowed it no longer holds.
+        () = exchange.revoked() => {
+            let text = "the request is no longer allowed".to_owned();
+            return Err(Refusal { status: StatusCode::FORBIDDEN, reason: NO_LONGER_ALLOWED, text });
+        }
+    };
     let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
     exchange.upstream = Some(Arc::clone(&sent.lease.link().address));
     sort(asked, sent)
@@ -326,6 +343,7 @@ fn decide(
     request: &Request<Incoming>,
     host: &str,
     path: &Path<'_>,
+    exchange: &mut Exchange,
 ) -> Result<Verdict, Refusal> {
     // A policy once in force is never withdrawn; should it be absent, nothing is allowed.
     let policy = connection.inbound.sidecar.policy.current().ok_or_else(|| Refusal {
@@ -333,6 +351,7 @@ fn decide(
         reason: "no_policy_loaded",
         text: "no policy is loaded".to_owned(),
     })?;
+    let fields = Fields::of(request.headers());
     let asking = Asking {
         connection: policy_store::connection(
             [&connection.peer.id, connection.own.id()],
@@ -343,9 +362,13 @@ fn decide(
         method: request.method().as_str(),
         host,
         path,
-        headers: &Fields(request.headers()),
+        headers: &fields,
     };
-    Ok(policy.decide(&asking))
+    let verdict = policy.decide(&asking);
+    if fields.were_looked_at() && verdict.denial().is_none() {
+        exchange.decided_on = Some(Box::new(request.headers().clone()));
+    }
+    Ok(verdict)
 }
 
 /// Passes the application's 101 on and joins the two halves.
@@ -371,28 +394,6 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut excha
     }
     let tunnel = Tunnel { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange };
     tunnel.open(sent, &sidecar.tasks)
-}
-
-fn refused(sidecar: &Sidecar, from: SocketAddr, error: &HandshakeError) {
-    let label = error.label();
-    sidecar.telemetry.metrics.handshake_refused(Direction::Inbound, label);
-    let chain = crate::error_chain(error);
-    match sidecar.telemetry.repeated.note(label, from.ip(), Instant::now()) {
-        Say::Aloud { left_out } => {
-            tracing::warn!(%from, reason = label, error = chain, left_out, "an inbound connection was refused");
-        }
-        Say::Quietly => tracing::debug!(%from, reason = label, error = chain, "an inbound connection was refused"),
-    }
-}
-
-fn closed(sidecar: &Sidecar, from: SocketAddr, peer: &Peer, label: &'static str) {
-    sidecar.telemetry.metrics.connection_closed(Direction::Inbound, label);
-    match sidecar.telemetry.repeated.note(label, from.ip(), Instant::now()) {
-        Say::Aloud { left_out } => {
-            tracing::warn!(%from, peer = %peer.id, reason = label, left_out, "an inbound connection was closed");
-        }
-        Say::Quietly => tracing::debug!(%from, peer = %peer.id, reason = label, "an inbound connection was closed"),
-    }
 }
 
 /// The application is one process on this host: connections do not spread over anything, two keep head-of-line blocking

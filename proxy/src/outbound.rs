@@ -165,6 +165,7 @@ where
         workload: None,
         port: outbound.port,
         activity: Activity::default(),
+        standing: None,
         telemetry: Arc::clone(&sidecar.telemetry),
     });
     let entry = Arc::clone(registered.entry());

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 pub use self::loaded::{Loaded, Recorded, Source, Verdict};
 pub use self::loader::{LoadError, Loader, PolicySources};
-pub use self::request::{Fields, Opening};
+pub use self::request::{Fields, Gone, Opening};
 
 /// The policy in force and what is wrong with the one on disk. Cheap readers.
 #[derive(Debug)]

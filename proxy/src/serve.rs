@@ -5,4 +5,5 @@ pub mod exchange;
 pub mod opaque;
 pub mod reply;
 pub mod response;
+pub mod standing;
 pub mod tunnel;

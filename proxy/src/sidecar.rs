@@ -1,8 +1,11 @@
 //! What every connection of one sidecar shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
 use spiffe::SpiffeId;
 use tokio::sync::{Notify, Semaphore};
@@ -13,7 +16,10 @@ use crate::drain::Tasks;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Direction;
+use crate::telemetry::repeated::Say;
 use crate::tls::Tls;
+use crate::tls::handshake::HandshakeError;
 use crate::upstream::pool::Shape;
 
 /// See the module. Built once by `app.rs`, read by all.
@@ -65,6 +71,30 @@ impl Sidecar {
     /// The shape of a pool that may open so many HTTP/2 connections.
     pub fn shape(&self, shared: usize) -> Shape {
         Shape { shared, idle: self.timeouts.idle, head: self.timeouts.request_head, head_bytes: self.limits.head_bytes }
+    }
+
+    /// Tells of an inbound handshake that came to nothing.
+    pub fn refused(&self, from: SocketAddr, error: &HandshakeError) {
+        let label = error.label();
+        self.telemetry.metrics.handshake_refused(Direction::Inbound, label);
+        let chain = crate::error_chain(error);
+        match self.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+            Say::Aloud { left_out } => {
+                tracing::warn!(%from, reason = label, error = chain, left_out, "an inbound connection was refused");
+            }
+            Say::Quietly => tracing::debug!(%from, reason = label, error = chain, "an inbound connection was refused"),
+        }
+    }
+
+    /// Tells of an inbound connection of a proven peer that is not carried.
+    pub fn closed(&self, from: SocketAddr, peer: &Peer, label: &'static str) {
+        self.telemetry.metrics.connection_closed(Direction::Inbound, label);
+        match self.telemetry.repeated.note(label, from.ip(), Instant::now()) {
+            Say::Aloud { left_out } => {
+                tracing::warn!(%from, peer = %peer.id, reason = label, left_out, "an inbound connection was closed");
+            }
+            Say::Quietly => tracing::debug!(%from, peer = %peer.id, reason = label, "an inbound connection was closed"),
+        }
     }
 
     /// The bounds of a downstream HTTP connection.

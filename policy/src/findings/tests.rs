@@ -261,3 +261,60 @@ fn services() {
         ["P162 0 no document defines the Service `arround`, which the sidecar's configuration names"]
     );
 }
+
+#[test]
+fn callers_of_istio_that_no_known_workload_is() {
+    let inventory =
+        Inventory::parse("inventory", b"spiffe://prod.test/ns/claims/sa/api\nspiffe://prod.test/ns/ops/sa/cron\n");
+    let inventory = inventory.unwrap();
+    let found = |from: &str, cluster_local: Option<&str>| -> Vec<String> {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: claims}}\nspec:\n  \
+             rules:\n    - {from}\n"
+        );
+        let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
+        let options = Options { cluster_local: cluster_local.map(|name| name.parse().unwrap()), ..Options::default() };
+        let question = Question { now: NOW, options: &options, inventory: Some(&inventory), sidecar: None };
+        let found = examine(&files, &question).unwrap_or_else(|found| panic!("{text}\n{found}"));
+        let found = found.iter().filter(|one| one.code == UNKNOWN_IDENTITY);
+        found.map(|one| format!("{}; {}", one.message, one.help.as_deref().unwrap_or_default())).collect()
+    };
+    let source = |source: &str| format!("from: [{{source: {{{source}}}}}]");
+    for known in [
+        "principals: [prod.test/ns/claims/sa/api, 'prod.test/ns/*', '*/sa/cron', '*']",
+        "namespaces: [claims, 'op*']",
+        "serviceAccounts: [api, ops/cron]",
+        "trustDomains: [prod.test, 'prod.*']",
+    ] {
+        assert_eq!(found(&source(known), None), [""; 0], "{known}");
+    }
+    let add = "correct it, or add it to the inventory";
+    for (from, expected) in [
+        (
+            source("principals: [prod.test/ns/claims/sa/apj]"),
+            "has the principal `prod.test/ns/claims/sa/apj`; did you mean `prod.test/ns/claims/sa/api`?".to_owned(),
+        ),
+        (source("notPrincipals: ['test.test/*']"), format!("matches the principal `test.test/*`; {add}")),
+        (source("principals: ['*/sa/ap']"), format!("matches the principal `*/sa/ap`; {add}")),
+        (source("namespaces: [op]"), format!("has the namespace `op`; {add}")),
+        (source("notNamespaces: ['x*']"), format!("matches the namespace `x*`; {add}")),
+        // An account in the policy's own namespace.
+        (source("serviceAccounts: [cron]"), format!("has the service account `cron`; {add}")),
+        (source("trustDomains: [test.test]"), format!("has the trust domain `test.test`; {add}")),
+        (
+            "when: [{key: source.principal, values: [prod.test/ns/ops/sa/x]}]".to_owned(),
+            "has the principal `prod.test/ns/ops/sa/x`".to_owned(),
+        ),
+        (
+            "when: [{key: source.serviceAccount, notValues: [ops/api]}]".to_owned(),
+            format!("has the service account `ops/api`; {add}"),
+        ),
+    ] {
+        let found = found(&from, None);
+        assert_eq!(found.len(), 1, "{from}: {found:?}");
+        assert!(found[0].contains(&expected), "{from}: {found:?}");
+    }
+    let local = source("principals: [cluster.local/ns/claims/sa/api]");
+    assert_eq!(found(&local, None).len(), 1);
+    assert_eq!(found(&local, Some("prod.test")), [""; 0]);
+}

@@ -30,7 +30,8 @@ pub(super) fn read(item: Item<'_>, context: &Context<'_>) -> Option<Matchers> {
     complete.then_some(Matchers { connection, request: Vec::new() })
 }
 
-type Convert = fn(Item<'_>, &Context<'_>) -> Option<IdentityPattern>;
+/// Reads one of Istio's names for callers.
+pub(super) type Convert = fn(Item<'_>, &Context<'_>) -> Option<IdentityPattern>;
 
 /// A list of callers; also of a `when` on the same attribute.
 pub(super) fn callers(list: Item<'_>, convert: Convert, context: &Context<'_>) -> Option<ConnectionMatcher> {

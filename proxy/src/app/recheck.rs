@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use portcullis_policy::Policy;
 use rustls_pki_types::UnixTime;
 
-use crate::connections::{Entry, Generation, Grounds, Judge, Level};
+use crate::connections::{Entry, GRACE, Generation, Grounds, Judge, Level};
 use crate::drain::Phase;
 use crate::policy_store::unix_seconds;
 use crate::sidecar::Sidecar;
@@ -96,8 +96,11 @@ async fn judge_all(sidecar: &Arc<Sidecar>, round: Round) {
                 Round::Expiry => judge.ended(entry, now),
                 Round::Everything => judge.objection(entry, now),
             };
-            if let Some(cause) = objection {
-                close(sidecar, entry, cause);
+            match objection {
+                Some(cause) => close(sidecar, entry, cause),
+                // Its caller may do something still; what is in flight may be something else.
+                None if round == Round::Everything => entry.signal.doubt(),
+                None => {}
             }
         }
         // The admin page and the watchers share this thread.
@@ -137,8 +140,6 @@ fn close(sidecar: &Arc<Sidecar>, entry: &Arc<Entry>, cause: &'static str) {
 const TICK: Duration = Duration::from_secs(1);
 /// Connections judged between two looks at what else there is to do.
 const CHUNK: usize = 64;
-/// What requests in flight get to finish.
-const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use self::diff::revision::RevisionError;
+use self::explain::parse_label;
 use self::format::Format;
 use super::paint::{Colour, Count, Paint};
+use crate::config::Config;
 use crate::policy_store::directory::{self, Contents, DirectoryError};
+use crate::policy_store::labels_file::{self, LabelsError};
 use crate::policy_store::unix_seconds;
 
 mod ask;
@@ -82,6 +85,13 @@ struct Common {
     /// Judge as of this time (RFC 3339, as in 2026-11-22T03:29:01Z) instead of now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<i64>,
+    /// Configuration of the sidecar that the documents are for: they are read as its `policy` says. Options beside this one
+    /// go before what it says.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A label of the workload, for policies that select by label; may be repeated. A test case may have labels of its own.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
     #[command(flatten)]
     setting: Setting,
     /// When to use colours; `auto` is on a terminal.
@@ -95,9 +105,22 @@ impl Common {
         self.at.unwrap_or_else(unix_seconds)
     }
 
-    /// What the documents are compiled for, with the labels of the workload.
-    fn options(&self, labels: BTreeMap<String, String>) -> Options {
-        self.setting.options(labels)
+    /// The sidecar's configuration, or every mistake in it.
+    fn configuration(&self) -> Result<Result<Option<Config>, Diagnostics>, Error> {
+        let Some(path) = &self.config else { return Ok(Ok(None)) };
+        let bytes = read_file(path, MOST_CONFIGURATION)?;
+        Ok(Config::read(&path.display().to_string(), &bytes, None).map(|checked| Some(checked.config)))
+    }
+
+    /// What the documents are compiled for: what the command line says, else the configuration.
+    fn options(&self, config: Option<&Config>) -> Result<Options, Error> {
+        let mut options = config.map_or_else(Options::default, |config| config.policy.options(self.now()));
+        if !self.labels.is_empty() {
+            options.labels = self.labels.iter().cloned().collect();
+        } else if let Some(file) = config.and_then(|config| config.policy.labels_file.as_deref()) {
+            options.labels = labels_file::read(file)?;
+        }
+        Ok(self.setting.over(options))
     }
 
     fn read(&self) -> Result<Contents, Error> {
@@ -108,27 +131,35 @@ impl Common {
 /// What documents are compiled for, besides what they say.
 #[derive(Debug, Args)]
 struct Setting {
-    /// What holds for a workload that no policy which allows protects: the sidecar's `policy.defaultAction`.
-    #[arg(long, value_enum, default_value_t = DefaultAction::Deny)]
-    default_action: DefaultAction,
-    /// The namespace whose Istio policies hold for every workload: the sidecar's `policy.rootNamespace`.
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    root_namespace: String,
-    /// The trust domain that `cluster.local` stands for in Istio policies.
+    /// What holds for a workload that no policy which allows protects, as the sidecar's `policy.defaultAction`. Default
+    /// deny.
+    #[arg(long, value_enum)]
+    default_action: Option<DefaultAction>,
+    /// The namespace whose Istio policies hold for every workload, as the sidecar's `policy.rootNamespace`. Default
+    /// istio-system.
+    #[arg(long, value_name = "NAMESPACE")]
+    root_namespace: Option<String>,
+    /// The trust domain that `cluster.local` stands for in Istio policies, as the sidecar's `policy.clusterLocal`.
     #[arg(long, value_name = "TRUST_DOMAIN", value_parser = parse_trust_domain)]
     cluster_local: Option<TrustDomain>,
 }
 
 impl Setting {
     fn options(&self, labels: BTreeMap<String, String>) -> Options {
+        self.over(Options { labels, ..Options::default() })
+    }
+
+    /// These, and where they are silent those.
+    fn over(&self, those: Options) -> Options {
         Options {
-            labels,
+            labels: those.labels,
             default_action: match self.default_action {
-                DefaultAction::Deny => portcullis_policy::DefaultAction::Deny,
-                DefaultAction::Allow => portcullis_policy::DefaultAction::Allow,
+                Some(DefaultAction::Deny) => portcullis_policy::DefaultAction::Deny,
+                Some(DefaultAction::Allow) => portcullis_policy::DefaultAction::Allow,
+                None => those.default_action,
             },
-            root_namespace: self.root_namespace.clone(),
-            cluster_local: self.cluster_local.clone(),
+            root_namespace: self.root_namespace.clone().unwrap_or(those.root_namespace),
+            cluster_local: self.cluster_local.clone().or(those.cluster_local),
         }
     }
 }
@@ -229,6 +260,9 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The configuration says where the labels of the workload are, and they are not there.
+    #[error("{0}: give them with --label")]
+    Labels(#[from] LabelsError),
     /// It is not known whose sidecar a configuration is for.
     #[error("the configuration names no `identity.spiffeId`: say whose sidecar it is for with --workload")]
     NoWorkload,
@@ -292,6 +326,7 @@ impl Error {
             | Self::Changed { .. }
             | Self::Incomplete
             | Self::Input { .. }
+            | Self::Labels(_)
             | Self::NothingSeen { .. }
             | Self::TooManyPaths(_)
             | Self::NotImported { .. }
@@ -306,6 +341,9 @@ impl Error {
         Self::DoNotLoad { errors: count(found, Severity::Error) }
     }
 }
+
+/// What `run` reads of a configuration.
+const MOST_CONFIGURATION: u64 = 1 << 20;
 
 fn count(found: &Diagnostics, severity: Severity) -> usize {
     found.iter().filter(|one| one.severity == severity).count()

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_certs_watcher::{Peer, Role, Trust, verify_peer};
-use portcullis_policy::Admission;
+use portcullis_policy::{Admission, Connection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use spiffe::SpiffeId;
 
@@ -95,11 +96,9 @@ impl Judge {
 /// Why a policy refuses an inbound connection to the workload `own`; `None` when it does not, or when the policy is not asked.
 pub fn refused_by_policy(policy: Option<&Loaded>, own: &SpiffeId, entry: &Entry) -> Option<&'static str> {
     let opened = &entry.opened;
-    let peer = opened.peer.as_ref().filter(|_| opened.direction == Direction::Inbound)?;
+    opened.peer.as_ref().filter(|_| opened.direction == Direction::Inbound)?;
     let Some(policy) = policy else { return Some("no_policy") };
-    let Some(called) = &opened.called else { return Some("policy") };
-    let (source, server_name) = (source_of(opened.address), called.server_name.as_deref());
-    let connection = policy_store::connection([&peer.id, own], source, called.application, server_name);
+    let Some(connection) = connection_of(own, entry) else { return Some("policy") };
     let refused = match (opened.carries, &opened.opening) {
         (Carries::Tcp, _) => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
         (Carries::WebSocket, Some(opening)) => !opening.is_allowed(policy, connection),
@@ -108,9 +107,20 @@ pub fn refused_by_policy(policy: Option<&Loaded>, own: &SpiffeId, entry: &Entry)
     refused.then_some("policy")
 }
 
+/// A connection from the mesh to the workload `own`, as policy sees it.
+pub fn connection_of<'a>(own: &'a SpiffeId, entry: &'a Entry) -> Option<Connection<'a>> {
+    let opened = &entry.opened;
+    let (peer, called) = opened.peer.as_ref().zip(opened.called.as_ref())?;
+    let (source, server_name) = (source_of(opened.address), called.server_name.as_deref());
+    Some(policy_store::connection([&peer.id, own], source, called.application, server_name))
+}
+
+/// What requests in flight get to finish when what allowed them no longer holds.
+pub const GRACE: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use portcullis_certs_watcher::{Bundle, Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus, system_clock};
     use spiffe::TrustDomain;

@@ -1,9 +1,10 @@
 //! How a connection's task is told to end: a level that only rises, and a cause.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::{Notified, OwnedNotified};
 
 use crate::drain::Phase;
 
@@ -47,6 +48,8 @@ pub struct Signal {
     level: AtomicU8,
     cause: OnceLock<&'static str>,
     raised: Notify,
+    doubts: AtomicU64,
+    doubted: Arc<Notify>,
 }
 
 impl Signal {
@@ -66,6 +69,27 @@ impl Signal {
     /// Why it was raised.
     pub fn cause(&self) -> Option<&'static str> {
         self.cause.get().copied()
+    }
+
+    /// Has what is in flight on the connection decided again, each request for itself; the connection itself may stay.
+    pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::AcqRel);
+        self.doubted.notify_waiters();
+    }
+
+    /// How often that was asked for.
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
+    }
+
+    /// Resolves at the next doubt that is raised after this call.
+    pub fn doubt_raised(&self) -> Notified<'_> {
+        self.doubted.notified()
+    }
+
+    /// The same, to be kept.
+    pub fn doubted(&self) -> OwnedNotified {
+        Arc::clone(&self.doubted).notified_owned()
     }
 
     /// Resolves once this level is reached.

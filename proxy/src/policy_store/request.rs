@@ -1,5 +1,6 @@
 //! Requests as policy sees them: while they are here, and kept for deciding them again.
 
+use std::cell::Cell;
 use std::fmt;
 
 use http::uri::PathAndQuery;
@@ -9,15 +10,66 @@ use portcullis_policy::{Connection, HeaderValues, Request};
 
 use super::Loaded;
 
-/// Lets policy look at header fields without copying them.
+/// Lets policy look at header fields without copying them, and remembers whether it did.
 #[derive(Debug)]
-pub struct Fields<'a>(pub &'a HeaderMap);
+pub struct Fields<'a> {
+    all: Option<&'a HeaderMap>,
+    looked_at: Cell<bool>,
+}
+
+impl<'a> Fields<'a> {
+    /// Of a request that has them.
+    pub fn of(all: &'a HeaderMap) -> Self {
+        Self { all: Some(all), looked_at: Cell::new(false) }
+    }
+
+    /// Whether the decision depends on any of them.
+    pub fn were_looked_at(&self) -> bool {
+        self.looked_at.get()
+    }
+}
 
 impl HeaderValues for Fields<'_> {
     fn visit(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
+        self.looked_at.set(true);
+        for value in self.all.into_iter().flat_map(|all| all.get_all(name)) {
             visit(value.as_bytes());
         }
+    }
+}
+
+/// A request that was allowed and whose head has gone on, as far as it is still known.
+///
+/// Its header fields may hold secrets of the caller, so they are never shown.
+#[derive(Clone, Copy)]
+pub struct Gone<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The host that was asked for.
+    pub host: &'a str,
+    /// The target as it came.
+    pub target: &'a PathAndQuery,
+    /// The fields that were decided on; `None` if nobody looked at them then.
+    pub headers: Option<&'a HeaderMap>,
+}
+
+impl Gone<'_> {
+    /// Whether the policy allows it, on this connection. Nothing is counted. What can only be told from header fields that are
+    /// not known any more is not allowed.
+    pub fn is_allowed(&self, policy: &Loaded, connection: Connection<'_>) -> bool {
+        // It was a path when it came; were it none, nothing would be allowed.
+        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Refuse) else { return false };
+        let headers = Fields { all: self.headers, looked_at: Cell::new(false) };
+        let request =
+            Request { connection, method: self.method.as_str(), host: self.host, path: &path, headers: &headers };
+        let allowed = policy.policy.decide(&request).verdict.is_allow();
+        allowed && (self.headers.is_some() || !headers.were_looked_at())
+    }
+}
+
+impl fmt::Debug for Gone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gone").field("method", &self.method).field("host", &self.host).finish_non_exhaustive()
     }
 }
 
@@ -38,10 +90,8 @@ pub struct Opening {
 impl Opening {
     /// Whether the policy allows it, on this connection. Nothing is counted.
     pub fn is_allowed(&self, policy: &Loaded, connection: Connection<'_>) -> bool {
-        // It was a path when it came; were it none, nothing would be allowed.
-        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Refuse) else { return false };
-        let (method, host, headers) = (self.method.as_str(), &*self.host, &Fields(&self.headers));
-        policy.policy.decide(&Request { connection, method, host, path: &path, headers }).verdict.is_allow()
+        let (method, host, target, headers) = (&self.method, &*self.host, &self.target, Some(&self.headers));
+        Gone { method, host, target, headers }.is_allowed(policy, connection)
     }
 }
 

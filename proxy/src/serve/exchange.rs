@@ -5,16 +5,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::connection::Activity;
+use super::standing::{Standing, Watch};
 use crate::http::headers;
 use crate::http::upload::Upload;
-use crate::policy_store::{Opening, Verdict};
+use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::Line;
@@ -38,6 +40,8 @@ pub struct Parties {
     pub port: u16,
     /// Requests of the connection.
     pub activity: Activity,
+    /// What its requests are decided by again; `None` outbound.
+    pub standing: Option<Standing>,
     /// Where it is all recorded.
     pub telemetry: Arc<Telemetry>,
 }
@@ -56,6 +60,12 @@ pub struct Exchange {
     pub host: Option<Box<str>>,
     /// The target that is forwarded; only its path is recorded.
     pub target: Option<PathAndQuery>,
+    /// The target as it came, where another is forwarded.
+    pub asked_for: Option<PathAndQuery>,
+    /// The header fields, where the decision looked at them.
+    pub decided_on: Option<Box<HeaderMap>>,
+    /// Whether the request may go on.
+    watch: Watch,
     /// The status that the caller gets.
     pub status: Option<u16>,
     /// What the policy said.
@@ -93,6 +103,9 @@ impl Exchange {
             grpc: headers::is_grpc(request.headers()),
             host: None,
             target: None,
+            asked_for: None,
+            decided_on: None,
+            watch: Watch::begin(parties.standing.as_ref()),
             status: None,
             verdict: None,
             opening: None,
@@ -116,6 +129,34 @@ impl Exchange {
         &self.upload
     }
 
+    /// Resolves when the request is not allowed any more and has had its grace.
+    pub async fn revoked(&mut self) {
+        match self.standing() {
+            Some((standing, request, watch)) => watch.over(standing, &request).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The same for a response on its way: `Ready` when it must end.
+    pub fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.standing() {
+            Some((standing, request, watch)) => watch.poll(standing, &request, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether it has to be asked now if the request may go on.
+    pub fn is_in_doubt(&self) -> bool {
+        self.parties.standing.as_ref().is_some_and(|standing| self.watch.is_shaken(standing))
+    }
+
+    fn standing(&mut self) -> Option<(&Standing, Gone<'_>, &mut Watch)> {
+        let standing = self.parties.standing.as_ref()?;
+        let target = self.asked_for.as_ref().or(self.target.as_ref())?;
+        let (host, headers) = (self.host.as_deref().unwrap_or_default(), self.decided_on.as_deref());
+        Some((standing, Gone { method: &self.method, host, target, headers }, &mut self.watch))
+    }
+
     /// Counts bytes of the response's body.
     pub fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
@@ -125,6 +166,13 @@ impl Exchange {
     pub fn carried(&mut self, carried: Carried) {
         self.upload.count(carried.up);
         self.sent = carried.down;
+    }
+
+    /// The request had to end because what allowed it no longer holds.
+    pub fn no_longer_allowed(&mut self) {
+        self.reason.get_or_insert(NO_LONGER_ALLOWED);
+        let parties = &self.parties;
+        parties.telemetry.metrics.request_refused(parties.direction, NO_LONGER_ALLOWED);
     }
 
     /// The upstream broke off in the middle of its response.
@@ -207,5 +255,7 @@ impl fmt::Debug for Exchange {
     }
 }
 
+/// The reason of a request that was allowed and had to end.
+pub const NO_LONGER_ALLOWED: &str = "no_longer_allowed";
 /// nginx's number for a request whose caller left before the answer: no response carries it, metrics and spans do.
 const CALLER_WENT_AWAY: u16 = 499;

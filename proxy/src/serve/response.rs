@@ -1,7 +1,7 @@
 //! Response bodies on their way downstream: counted, never buffered, and the end of an exchange.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http::header::CONNECTION;
@@ -16,6 +16,17 @@ use crate::http::headers;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::lease::Lease;
 use crate::upstream::send::Sent;
+
+/// Why a response breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream broke it off. Its reason is passed on, so nothing stands between it and who looks for it.
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    /// What allowed the request no longer holds.
+    #[error("the request is no longer allowed")]
+    Revoked,
+}
 
 /// A response body on its way downstream, with the record of its exchange, which is written when the body ends or is
 /// dropped, and the connection it comes from, which is given back when the body was read to its end.
@@ -57,14 +68,24 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
             Source::Upstream { body, lease } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // Asked before each frame only when there is a doubt, and by whoever has to wait.
+                if this.exchange.as_ref().is_some_and(|exchange| exchange.is_in_doubt())
+                    && revoked(&mut this.exchange, cx)
+                {
+                    return Poll::Ready(Some(Err(BodyError::Revoked)));
+                }
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    let revoked = revoked(&mut this.exchange, cx);
+                    return if revoked { Poll::Ready(Some(Err(BodyError::Revoked))) } else { Poll::Pending };
+                };
+                let frame = frame.map(|frame| frame.map_err(BodyError::from));
                 if frame.is_none() || body.is_end_stream() {
                     give_back(lease);
                 }
@@ -107,6 +128,16 @@ pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answ
     }
     exchange.status = Some(head.status.as_u16());
     Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
+}
+
+/// Whether the response must end because its request is not allowed any more.
+fn revoked(exchange: &mut Option<Box<Exchange>>, cx: &mut Context<'_>) -> bool {
+    let Some(exchange) = exchange else { return false };
+    let over = exchange.poll_revoked(cx).is_ready();
+    if over {
+        exchange.no_longer_allowed();
+    }
+    over
 }
 
 fn give_back(lease: &mut Option<Lease>) {

@@ -148,9 +148,16 @@ pub async fn accept(
     limit: Duration,
 ) -> Result<Secured<server::TlsStream<TcpStream>>, Refused> {
     let started = Instant::now();
-    let terms = tls.server(alpn)?;
-    let accepting = TlsAcceptor::from(terms.config).accept(stream).into_fallible();
-    match within(limit, accepting).await? {
+    let shaking = async {
+        // Who begins to speak has chosen what to show. Our trust is taken after that, or one that was opened before a new root
+        // came and used after it would be refused for a leaf that everybody believes.
+        stream.peek(&mut [0]).await.map_err(HandshakeError::Closed)?;
+        let terms = tls.server(alpn)?;
+        let accepting = TlsAcceptor::from(Arc::clone(&terms.config)).accept(stream).into_fallible();
+        Ok::<_, HandshakeError>((terms, accepting.await))
+    };
+    let (terms, outcome) = within(limit, shaking).await??;
+    match outcome {
         Ok(stream) => {
             let session = stream.get_ref().1;
             let (protocol, server_name) = (negotiated(session), session.server_name().map(Arc::from));

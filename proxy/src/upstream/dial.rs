@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis_certs_watcher::PeerError;
+use portcullis_certs_watcher::{PeerError, Role, verify_peer};
 use rustls::AlertDescription;
+use rustls_pki_types::UnixTime;
 use spiffe::SpiffeId;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -120,16 +121,41 @@ impl ToApplication {
 impl ToPeer {
     /// Opens a connection, proves the peer to be one of the expected, and enters it.
     ///
+    /// What is shown on it is the newest that we had when the handshake ended, and not a byte of a request has left by then.
+    /// So whoever exchanges a root in the right order (all believe the new one, all show it, the old one goes) has no request
+    /// fail, however long a handshake takes.
+    ///
     /// # Errors
     /// When nobody may answer, the peer cannot be reached or is not who it should be, or a limit is reached.
     pub async fn dial(&self, alpn: Alpn) -> Result<PeerConnection, UpstreamError> {
-        let Expected { identities, policy } = self.expected()?;
-        let (stream, address) = self.target.connect(self.connect).await?;
-        let shaken = handshake::connect(&self.tls, stream, alpn, identities, self.handshake).await;
-        let secured = shaken.map_err(|error| self.refused(address, error))?;
-        let counted = self.telemetry.metrics.of(Direction::Outbound);
-        counted.handshakes_ok.increment(1);
-        counted.handshake_seconds.record(secured.took.as_secs_f64());
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let Expected { identities, policy } = self.expected()?;
+            let (stream, address) = self.target.connect(self.connect).await?;
+            let begun = self.tls.generation();
+            let shaken = handshake::connect(&self.tls, stream, alpn, identities, self.handshake).await;
+            if let Ok(secured) = &shaken {
+                let counted = self.telemetry.metrics.of(Direction::Outbound);
+                counted.handshakes_ok.increment(1);
+                counted.handshake_seconds.record(secured.took.as_secs_f64());
+            }
+            if tries > 0 && is_outdated(&shaken, begun, self.tls.generation()) {
+                continue;
+            }
+            let secured = shaken.map_err(|error| self.refused(address, error))?;
+            return self.enter(secured, address, alpn, policy);
+        }
+    }
+
+    /// Enters a connection whose peer was found to be one of those that the policy of this number expects.
+    fn enter(
+        &self,
+        secured: Secured<TlsStream<TcpStream>>,
+        address: SocketAddr,
+        alpn: Alpn,
+        policy: u64,
+    ) -> Result<PeerConnection, UpstreamError> {
         let opened = Opened {
             direction: Direction::Outbound,
             carries: match alpn {
@@ -148,13 +174,18 @@ impl ToPeer {
             .connections
             .enter(opened)
             .map_err(|full| UpstreamError::Full { target: Arc::clone(&self.target.0), source: full })?;
-        // Entered first: another policy either comes into force before this look, or after it and has the re-check find
-        // the entry.
+        // Entered first: another policy or trust either comes into force before this look, or after it and has the re-check
+        // find the entry.
         let Expected { identities, policy: newest } = self.expected()?;
         if newest != policy && !identities.contains(&secured.peer.id) {
             let presented = secured.peer.id.clone();
             let error = PeerError::WrongIdentity { presented, expected: identities };
             return Err(self.refused(address, HandshakeError::Peer(Box::new(error))));
+        }
+        let snapshot = self.tls.credentials().snapshot();
+        if snapshot.trust_generation != secured.generation.trust {
+            verify_peer(&snapshot.trust, Role::Server, &secured.peer.chain, UnixTime::now())
+                .map_err(|error| self.refused(address, HandshakeError::Peer(Box::new(error))))?;
         }
         Ok(PeerConnection { secured, address, registered })
     }
@@ -194,3 +225,23 @@ impl ToPeer {
         failed
     }
 }
+
+/// Whether a handshake showed a leaf, or refused by a trust, that was no longer in force at its end.
+fn is_outdated<Stream>(shaken: &Result<Secured<Stream>, HandshakeError>, begun: Generation, ended: Generation) -> bool {
+    match shaken {
+        Ok(_) | Err(HandshakeError::Alert(_)) => begun.identity != ended.identity,
+        Err(HandshakeError::Peer(_)) => begun.trust != ended.trust,
+        Err(
+            HandshakeError::Timeout { .. }
+            | HandshakeError::Plaintext
+            | HandshakeError::NoCertificate
+            | HandshakeError::Closed(_)
+            | HandshakeError::Tls(_)
+            | HandshakeError::TooMany
+            | HandshakeError::Unable(_),
+        ) => false,
+    }
+}
+
+/// A leaf lasts minutes at least: a handshake that meets a second renewal has taken far too long already.
+const TRIES: usize = 3;

@@ -203,8 +203,8 @@ impl Pool {
             let mut state = pool.lock();
             state.opening -= 1;
             let outcome = opened.map(|opened| match opened {
-                // Given to those who waited for it even if our credentials have changed meanwhile: it was opened under those
-                // of the time at which they asked, and when certificates change quickly the next would be late as well.
+                // Given to those who waited for it even if our credentials have changed meanwhile: it shows what was the newest
+                // when its handshake ended, and when certificates change quickly the next would be late as well.
                 Opened::Shared(shared) => {
                     state.adopt(&shared);
                     Some(shared)

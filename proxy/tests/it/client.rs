@@ -52,11 +52,26 @@ impl<'a> Hello<'a> {
         let shown = self.leaf.map(|leaf| (leaf.chain.der(), leaf.key()));
         shake(address, shown, self.alpn, self.versions).await
     }
+
+    /// Shakes hands on a connection that was opened before.
+    pub async fn shake_on(&self, stream: TcpStream) -> io::Result<Secured> {
+        let shown = self.leaf.map(|leaf| (leaf.chain.der(), leaf.key()));
+        shake_on(stream, shown, self.alpn, self.versions).await
+    }
 }
 
 /// Shakes hands with any chain and key, or none.
 pub async fn shake(
     address: SocketAddr,
+    shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<Secured> {
+    shake_on(TcpStream::connect(address).await?, shown, alpn, versions).await
+}
+
+async fn shake_on(
+    stream: TcpStream,
     shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     alpn: &[&str],
     versions: &[&'static SupportedProtocolVersion],
@@ -69,7 +84,6 @@ pub async fn shake(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(HOST).unwrap();
     soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await

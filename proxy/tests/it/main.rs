@@ -49,6 +49,7 @@ mod rotation;
 mod services;
 mod spans;
 mod start;
+mod straddling;
 mod suggest;
 mod tcp;
 mod views;

@@ -1,6 +1,5 @@
 //! `portcullis policy check`: every mistake, and what the authors of the documents should look at.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -24,10 +23,7 @@ pub struct Check {
     /// The identities that workloads have, one SPIFFE ID a line, comments after `#`.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// Configuration of the sidecar that the documents are for: rules must fit its ports.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whose sidecar --config is for, where it names no `identity.spiffeId`.
+    /// Whose sidecar --config is for, where it names no `identity.spiffeId`. Rules for it must fit its ports.
     #[arg(long, value_name = "ID", requires = "config", value_parser = parse_identity)]
     workload: Option<SpiffeId>,
     /// Leave out findings with this code, as in P112; errors stay. May be repeated.
@@ -38,10 +34,12 @@ pub struct Check {
 pub(super) fn run(check: &Check, paint: Paint, out: &mut dyn Write) -> Result<(), Error> {
     let format = check.common.format;
     let paint = check.common.color.paint(paint);
-    let sidecar = match sidecar(check)? {
-        Ok(sidecar) => sidecar,
+    let config = match check.common.configuration()? {
+        Ok(config) => config,
         Err(found) => return refuse(&found, format, paint, out),
     };
+    let options = check.common.options(config.as_ref())?;
+    let sidecar = config.map(|config| sidecar(check, config)).transpose()?;
     let contents = check.common.read()?;
     let files = files(&contents);
     let inventory = match &check.inventory {
@@ -51,7 +49,6 @@ pub(super) fn run(check: &Check, paint: Paint, out: &mut dyn Write) -> Result<()
             Err(found) => return refuse(&found, format, paint, out),
         },
     };
-    let options = check.common.options(BTreeMap::new());
     let Compiled { warnings, .. } = match Policy::compile_with(&files, &options) {
         Ok(compiled) => compiled,
         Err(found) => return refuse(&found, format, paint, out),
@@ -85,22 +82,14 @@ fn refuse(found: &Diagnostics, format: Format, paint: Paint, out: &mut dyn Write
     Err(Error::do_not_load(found))
 }
 
-/// What the configuration says, or every mistake in it.
-fn sidecar(check: &Check) -> Result<Result<Option<Sidecar>, Diagnostics>, Error> {
-    let Some(path) = &check.config else { return Ok(Ok(None)) };
-    let bytes = read_file(path, MOST_CONFIGURATION)?;
-    let config = match Config::read(&path.display().to_string(), &bytes, None) {
-        Ok(checked) => checked.config,
-        Err(found) => return Ok(Err(found)),
-    };
+/// What the policies must fit.
+fn sidecar(check: &Check, config: Config) -> Result<Sidecar, Error> {
     let services = config.services().cloned().collect();
     let workload = check.workload.clone().or(config.identity.spiffe_id).ok_or(Error::NoWorkload)?;
     let (opaque, http): (Vec<_>, Vec<_>) = config.inbound.iter().partition(|inbound| inbound.protocol == Protocol::Tcp);
     let ports = |all: Vec<&crate::config::Inbound>| all.iter().map(|inbound| inbound.forward.port()).collect();
-    Ok(Ok(Some(Sidecar { workload, opaque: ports(opaque), http: ports(http), services })))
+    Ok(Sidecar { workload, opaque: ports(opaque), http: ports(http), services })
 }
 
 /// A hundred thousand identities take a tenth of it.
 const MOST_INVENTORY: u64 = 64 << 20;
-/// What `run` reads of one.
-const MOST_CONFIGURATION: u64 = 1 << 20;

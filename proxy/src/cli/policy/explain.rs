@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use portcullis_policy::diagnostic::Diagnostics;
 use portcullis_policy::testing::Asked;
 use portcullis_policy::{Admission, Candidate, Compiled, Connection, Effect, Mode, Policy, Rule, Verdict};
 use serde_json::{Value, json};
@@ -52,9 +53,6 @@ pub struct Explain {
     /// A header field of the request; may be repeated.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
-    /// A label of the workload, for policies that select by label; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-    labels: Vec<(String, String)>,
 }
 
 impl Explain {
@@ -87,13 +85,17 @@ pub(super) fn run(explain: &Explain, paint: Paint, out: &mut dyn Write) -> Resul
     let format = explain.common.format;
     let paint = explain.common.color.paint(paint);
     let contents = explain.common.read()?;
-    let options = explain.common.options(explain.labels.iter().cloned().collect());
+    let refuse = |found: Diagnostics, out: &mut dyn Write| {
+        print_mistakes(&found, format, paint, out)?;
+        Err(Error::do_not_load(&found))
+    };
+    let options = match explain.common.configuration()? {
+        Ok(config) => explain.common.options(config.as_ref())?,
+        Err(found) => return refuse(found, out),
+    };
     let compiled = match Policy::compile_with(&files(&contents), &options) {
         Ok(Compiled { policy, .. }) => policy,
-        Err(found) => {
-            print_mistakes(&found, format, paint, out)?;
-            return Err(Error::do_not_load(&found));
-        }
+        Err(found) => return refuse(found, out),
     };
     let (connection, asked) = (explain.connection(), explain.asked());
     let answer = ask(&compiled, connection, &asked);

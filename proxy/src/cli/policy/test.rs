@@ -1,6 +1,6 @@
 //! `portcullis policy test`: the cases of every `PolicyTest`, and the rules that none of them exercises.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::Write;
 
 use clap::Args;
@@ -27,13 +27,18 @@ pub(super) fn run(test: &Test, paint: Paint, out: &mut dyn Write) -> Result<(), 
     let (format, now) = (test.common.format, test.common.now());
     let paint = test.common.color.paint(paint);
     let contents = test.common.read()?;
-    let (files, options) = (files(&contents), test.common.options(BTreeMap::new()));
+    let files = files(&contents);
+    let refuse = |found: Diagnostics, out: &mut dyn Write| {
+        print_mistakes(&found, format, paint, out)?;
+        Err(Error::do_not_load(&found))
+    };
+    let options = match test.common.configuration()? {
+        Ok(config) => test.common.options(config.as_ref())?,
+        Err(found) => return refuse(found, out),
+    };
     let compiled = match Policy::compile_with(&files, &options) {
         Ok(compiled) => compiled,
-        Err(found) => {
-            print_mistakes(&found, format, paint, out)?;
-            return Err(Error::do_not_load(&found));
-        }
+        Err(found) => return refuse(found, out),
     };
     let outcomes = testing::run(&files, &options, &compiled, now).map_err(|found| Error::do_not_load(&found))?;
     let policy = &compiled.policy;

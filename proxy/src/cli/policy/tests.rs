@@ -284,6 +284,68 @@ fn check_takes_an_inventory_a_configuration_and_codes_to_ignore() {
 }
 
 #[test]
+fn documents_are_read_as_the_configuration_says_unless_the_command_line_does() {
+    let istio = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: not-them, namespace: mesh}\n\
+                 spec:\n  action: DENY\n  selector: {matchLabels: {app: api}}\n  rules:\n    - from: [{source: {principals: \
+                 [cluster.local/ns/claims/sa/adjudicator]}}]\n";
+    let case = "apiVersion: policy.portcullis.dev/v1\nkind: PolicyTest\nmetadata: {name: t}\nspec:\n  cases:\n    - name: \
+                others\n      caller: spiffe://prod.health.internal/ns/ops/sa/cron\n      workload: \
+                spiffe://prod.health.internal/ns/eligibility/sa/api\n      request: {port: 8080, method: GET, path: /}\n      \
+                expect: allow\n";
+    let folder = directory(&[("istio.yaml", istio), ("case.yaml", case), ("labels", "app=\"api\"\n")]);
+    let config = |name: &str, policy: &str| {
+        let text = format!(
+            "identity: {{directory: id, spiffeId: 'spiffe://prod.health.internal/ns/eligibility/sa/api'}}\n\
+             trust: [{{trustDomain: prod.health.internal, bundle: b.pem}}]\npolicy: {{directory: p, rootNamespace: mesh, \
+             clusterLocal: prod.health.internal, defaultAction: allow, {policy}}}\n\
+             inbound: [{{listen: '127.0.0.1:1', forward: '127.0.0.1:8080', protocol: http}}]\n"
+        );
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    config("labelled", "labels: {app: api}");
+    config("by-file", &format!("labelsFile: '{}/labels'", folder.path().display()));
+    config("nowhere", "labelsFile: /nowhere/labels");
+    for (more, decision, policy) in [
+        ("", "deny", None),
+        ("--config DIR/labelled", "deny", Some("not-them")),
+        ("--config DIR/by-file", "deny", Some("not-them")),
+        ("--config DIR/nowhere --label app=api", "deny", Some("not-them")),
+        ("--config DIR/labelled --label app=web", "allow", None),
+        ("--config DIR/labelled --root-namespace istio-system", "allow", None),
+        ("--config DIR/labelled --cluster-local test.health.internal", "allow", None),
+        ("--config DIR/labelled --label app=web --default-action deny", "deny", None),
+    ] {
+        let (text, error) = portcullis(&format!("explain DIR {WHO} --path / --format json {more}"), folder.path());
+        assert_eq!(error, None, "{more}");
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((told["decision"].as_str(), told["policy"].as_str()), (Some(decision), policy), "{more}: {text}");
+    }
+    let (_, error) = portcullis(&format!("explain DIR {WHO} --config DIR/nowhere"), folder.path());
+    assert!(error.as_ref().is_some_and(|error| error.contains("`/nowhere/labels`")), "{error:?}");
+
+    for (more, passes) in
+        [("", false), ("--config DIR/labelled", true), ("--config DIR/labelled --default-action deny", false)]
+    {
+        let (text, error) = portcullis(&format!("test DIR {more}"), folder.path());
+        assert_eq!(error.is_none(), passes, "{more}: {text}");
+    }
+
+    // P081: nothing allows. P091: `cluster.local` as it stands. P092: no labels.
+    for (more, expected) in [
+        ("", ["P081", "P091", "P092"].as_slice()),
+        ("--config DIR/labelled", &[]),
+        ("--config DIR/labelled --default-action deny", &["P081"]),
+    ] {
+        let (text, _) = portcullis(&format!("check DIR --format json {more}"), folder.path());
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let codes: Vec<_> =
+            told["findings"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+        let told: Vec<_> = ["P081", "P091", "P092"].into_iter().filter(|code| codes.contains(code)).collect();
+        assert_eq!(told, expected, "{more}: {codes:?}");
+    }
+}
+
+#[test]
 fn wrong_command_lines_are_usage_errors() {
     let folder = directory(&[("policy.yaml", POLICY)]);
     for (line, word) in [

@@ -1,0 +1,112 @@
+//! Whether a request in flight may go on: decided again when policy changes or a rule ends.
+//!
+//! Nothing is copied for it that its record does not have anyway, but for the header fields of a request whose decision looked
+//! at them. A request that is over before it has to wait does not even ask.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use spiffe::SpiffeId;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Sleep;
+
+use crate::connections::{self, Entry, GRACE};
+use crate::policy_store::{Gone, PolicyStore};
+
+/// What the requests of one connection from the mesh are decided by again.
+#[derive(Debug)]
+pub struct Standing {
+    /// The connection, whose signal says when.
+    pub entry: Arc<Entry>,
+    /// The policy in force.
+    pub policy: Arc<PolicyStore>,
+    /// Who is called.
+    pub own: SpiffeId,
+}
+
+/// How one request stands.
+#[derive(Default)]
+pub struct Watch {
+    /// The doubts that were raised before it was decided on last.
+    seen: u64,
+    doubted: Option<Pin<Box<OwnedNotified>>>,
+    /// What is left to a request that is not allowed any more.
+    ending: Option<Pin<Box<Sleep>>>,
+}
+
+impl Standing {
+    fn allows(&self, request: &Gone<'_>) -> bool {
+        let policy = self.policy.current();
+        let asked = policy.as_deref().zip(connections::connection_of(&self.own, &self.entry));
+        asked.is_some_and(|(policy, connection)| request.is_allowed(policy, connection))
+    }
+}
+
+impl Watch {
+    /// For a request that has not been decided on yet: a doubt from here on is about it as well.
+    pub fn begin(standing: Option<&Standing>) -> Self {
+        Self { seen: standing.map_or(0, |standing| standing.entry.signal.doubts()), ..Self::default() }
+    }
+
+    /// Whether there is anything to ask about; costs one look at an atomic.
+    pub fn is_shaken(&self, standing: &Standing) -> bool {
+        self.ending.is_some() || self.seen != standing.entry.signal.doubts()
+    }
+
+    /// Ready when a request that is not allowed any more has had its grace.
+    pub fn poll(&mut self, standing: &Standing, request: &Gone<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(ending) = &mut self.ending {
+                return ending.as_mut().poll(cx);
+            }
+            // Made before the doubts are counted, so that one in between is not missed.
+            let doubted = self.doubted.get_or_insert_with(|| Box::pin(standing.entry.signal.doubted()));
+            if standing.entry.signal.doubts() == self.seen {
+                ready!(doubted.as_mut().poll(cx));
+            }
+            self.doubted = None;
+            self.decide(standing, request);
+        }
+    }
+
+    /// The same as a future that allocates nothing while nothing is in doubt: most requests wait for their response, once.
+    pub async fn over(&mut self, standing: &Standing, request: &Gone<'_>) {
+        loop {
+            if let Some(ending) = &mut self.ending {
+                return ending.as_mut().await;
+            }
+            let doubted = standing.entry.signal.doubt_raised();
+            if standing.entry.signal.doubts() == self.seen {
+                doubted.await;
+            }
+            self.decide(standing, request);
+        }
+    }
+
+    fn decide(&mut self, standing: &Standing, request: &Gone<'_>) {
+        let doubts = standing.entry.signal.doubts();
+        if doubts == self.seen {
+            return;
+        }
+        self.seen = doubts;
+        if standing.allows(request) {
+            return;
+        }
+        let opened = &standing.entry.opened;
+        let peer = opened.peer.as_ref().map(|peer| peer.id.to_string());
+        tracing::warn!(peer, address = %opened.address, port = opened.port, "a request must end: what allowed it no longer holds");
+        self.ending = Some(Box::pin(tokio::time::sleep(GRACE)));
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("seen", &self.seen)
+            .field("ending", &self.ending.is_some())
+            .finish_non_exhaustive()
+    }
+}
