@@ -29,7 +29,7 @@ pub fn decide(rules: usize) -> Result<Work, Failure> {
             method: "GET",
             host: "eligibility.eligibility.svc.cluster.local",
             path: &path,
-            headers: &Fields(&headers),
+            headers: &Fields::of(&headers),
         };
         let decision = policy.decide(std::hint::black_box(&request));
         match decision.verdict {
