@@ -335,8 +335,8 @@ fn is_same(entries: &[Entry]) -> bool {
 }
 
 const BOTH: u8 = Side::Base.bit() | Side::Head.bit();
-/// A second or so. A workload that takes more has rules that cut each other in one axis after the other.
-const MOST_STEPS_OF_A_WORKLOAD: usize = 5_000_000;
+/// Ten seconds or so. A workload that takes more has rules that cut each other in one axis after the other.
+const MOST_STEPS_OF_A_WORKLOAD: usize = 100_000_000;
 /// What sorting at one axis costs beside the entries.
 const STEPS_OF_A_NODE: usize = 50;
 /// What it costs to ask both policies, and to put cells together.
