@@ -40,6 +40,8 @@ pub struct Diff {
     pub changes: Vec<Change>,
     /// What was not compared, in words: it was too much, or labels are missing. Empty when the report is complete.
     pub left_out: Vec<String>,
+    /// Whether rules that only mark changed. They decide nothing, so that nothing else is told of them.
+    pub marks_changed: bool,
 }
 
 /// One thing for each of the two sets.
@@ -170,7 +172,7 @@ pub fn compare(base: &Policy, head: &Policy, now: i64) -> Diff {
 /// With at most so many steps for all questions.
 fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff {
     let policies = Sides { base, head };
-    let mut diff = Diff { changes: Vec::new(), left_out: Vec::new() };
+    let mut diff = Diff { changes: Vec::new(), left_out: Vec::new(), marks_changed: false };
     let mut budget = Budget::new(steps);
     // What one question mentions most others mention too.
     let mut space = Space::default();
@@ -195,6 +197,10 @@ fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff 
             }
         }
     }
+    for (policy, side) in [(base, Side::Base), (head, Side::Head)] {
+        lower::lower(policy, side, Question::Request(Mode::Mark), now, &mut space);
+    }
+    diff.marks_changed = explore::differ(space.take_entries()) || space.take_hidden_difference();
     change::sort(&mut diff.changes);
     diff
 }

@@ -329,6 +329,11 @@ fn settle(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
+/// Whether one side has rules of a meaning that the other has not.
+pub(super) fn differ(entries: Vec<Entry>) -> bool {
+    !is_same(&settle(entries))
+}
+
 /// Whether both sides are left with the same.
 fn is_same(entries: &[Entry]) -> bool {
     entries.iter().all(|entry| entry.sides == BOTH)
