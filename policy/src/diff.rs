@@ -38,8 +38,10 @@ use self::space::Space;
 pub struct Diff {
     /// The changes, in the order of workload, caller and what is asked for.
     pub changes: Vec<Change>,
-    /// What was too much to compare, in words; empty when the report is complete.
+    /// What was not compared, in words: it was too much, or labels are missing. Empty when the report is complete.
     pub left_out: Vec<String>,
+    /// Whether rules that only mark changed. They decide nothing, so that nothing else is told of them.
+    pub marks_changed: bool,
 }
 
 /// One thing for each of the two sets.
@@ -158,8 +160,8 @@ impl Question {
     }
 }
 
-/// About ten seconds for each question of two large sets that have little in common.
-const MOST_STEPS: usize = 60_000_000;
+/// Half a minute or so, and several hundred megabytes: two sets of a hundred thousand rules each may differ in all of them.
+const MOST_STEPS: usize = 300_000_000;
 
 /// Compares two sets from `now` on, in seconds since 1970. A rule that expires counts until then.
 #[must_use]
@@ -167,23 +169,25 @@ pub fn compare(base: &Policy, head: &Policy, now: i64) -> Diff {
     compare_within(MOST_STEPS, base, head, now)
 }
 
-/// With at most so many steps for each question.
+/// With at most so many steps for all questions.
 fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff {
     let policies = Sides { base, head };
-    let mut diff = Diff { changes: Vec::new(), left_out: Vec::new() };
+    let mut diff = Diff { changes: Vec::new(), left_out: Vec::new(), marks_changed: false };
+    let mut budget = Budget::new(steps);
+    // What one question mentions most others mention too.
+    let mut space = Space::default();
     for mode in [Mode::Enforce, Mode::Audit] {
         for question in [Question::Request(mode), Question::Opaque(mode)] {
-            let mut space = Space::default();
             lower::lower(base, Side::Base, question, now, &mut space);
             lower::lower(head, Side::Head, question, now, &mut space);
             let entries = space.take_entries();
             let search = Search { space: &space, policies, question, now };
-            let Found { cells, left_out, gave_up } = search.run(entries, &mut Budget::new(steps));
+            let Found { cells, left_out, gave_up } = search.run(entries, &mut budget);
             let changes = cells.into_iter().map(|cell| Change::new(cell, question, &space));
             let changes: Vec<Change> = changes.collect();
             change::unite(&mut diff.changes, changes);
             let what = question.words();
-            if space.hides_a_difference() {
+            if space.take_hidden_difference() {
                 diff.left_out
                     .push(format!("{what}: workloads with labels that were not given, of which rules changed"));
             }
@@ -193,6 +197,10 @@ fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff 
             }
         }
     }
+    for (policy, side) in [(base, Side::Base), (head, Side::Head)] {
+        lower::lower(policy, side, Question::Request(Mode::Mark), now, &mut space);
+    }
+    diff.marks_changed = explore::differ(space.take_entries()) || space.take_hidden_difference();
     change::sort(&mut diff.changes);
     diff
 }

@@ -329,14 +329,19 @@ fn settle(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
+/// Whether one side has rules of a meaning that the other has not.
+pub(super) fn differ(entries: Vec<Entry>) -> bool {
+    !is_same(&settle(entries))
+}
+
 /// Whether both sides are left with the same.
 fn is_same(entries: &[Entry]) -> bool {
     entries.iter().all(|entry| entry.sides == BOTH)
 }
 
 const BOTH: u8 = Side::Base.bit() | Side::Head.bit();
-/// A second or so. A workload that takes more has rules that cut each other in one axis after the other.
-const MOST_STEPS_OF_A_WORKLOAD: usize = 5_000_000;
+/// Ten seconds or so. A workload that takes more has rules that cut each other in one axis after the other.
+const MOST_STEPS_OF_A_WORKLOAD: usize = 100_000_000;
 /// What sorting at one axis costs beside the entries.
 const STEPS_OF_A_NODE: usize = 50;
 /// What it costs to ask both policies, and to put cells together.

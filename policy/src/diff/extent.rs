@@ -1,6 +1,6 @@
 //! Some elements of an axis in the words of the policies: these patterns, without those.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::cells::Universe;
 
@@ -45,13 +45,17 @@ impl<'a> Describer<'a> {
         let is_whole =
             |term| !self.universe.cut.contains(&term) && self.members(term).iter().all(|e| chosen.contains(e));
         for term in self.cover(chosen, is_whole) {
-            left.retain(|element| !self.has(*element, term));
+            self.members(term).iter().for_each(|element| {
+                left.remove(element);
+            });
             pieces.push(PieceNumbers { all: vec![term], except: Vec::new() });
         }
         let mut narrowed = BTreeSet::new();
         while let Some(element) = left.first().copied() {
             let (piece, covered) = self.narrowed(element, chosen);
-            left.retain(|one| !covered.contains(one));
+            covered.iter().for_each(|one| {
+                left.remove(one);
+            });
             left.remove(&element);
             narrowed.extend(covered);
             pieces.push(piece);
@@ -101,7 +105,9 @@ impl<'a> Describer<'a> {
             // An exception may reach out of the pattern, but must take nothing away that is chosen inside.
             let spares = |term| !self.members(term).iter().any(|one| inside.contains(one) && chosen.contains(one));
             let except = self.cover(&others, spares);
-            if others.iter().all(|one| except.iter().any(|term| self.has(*one, *term))) {
+            // Thousands may be excepted, so that each is not held against each.
+            let excepted: HashSet<u32> = except.iter().flat_map(|term| self.members(*term)).copied().collect();
+            if others.iter().all(|one| excepted.contains(one)) {
                 let covered = inside.intersection(chosen).copied().collect();
                 return (PieceNumbers { all: term.into_iter().collect(), except }, covered);
             }

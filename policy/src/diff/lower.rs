@@ -94,27 +94,27 @@ impl Lowering<'_> {
 
     /// The rule as alternatives, each of them clauses that must all hold; none when it has no say in the question.
     fn rule(&mut self, rule: &Rule, matchers: &Matchers) -> Vec<Vec<Clause>> {
+        // Opaque TCP is never allowed by a rule with matchers on the request, and always denied by one.
+        if self.question.is_opaque() && rule.effect == Effect::Allow && !matchers.request.is_empty() {
+            return Vec::new();
+        }
         let mut common: Vec<Clause> = matchers.connection.iter().map(|one| self.on_connection(one)).collect();
         if let Some(end) = rule.expires {
             let terms = vec![self.space.term(Term::Until(end))];
             common.push(self.space.clause(Axis::Time, terms, Vec::new(), Sense::Is));
         }
-        match (self.question.is_opaque(), rule.effect) {
-            // Opaque TCP is never allowed by a rule with matchers on the request, and always denied by one.
-            (true, Effect::Allow) if !matchers.request.is_empty() => Vec::new(),
-            (true, Effect::Allow | Effect::Deny) => vec![common],
-            (false, effect) => {
-                let mut alternatives = vec![common];
-                for condition in &matchers.request {
-                    let more = self.on_request(condition, effect);
-                    alternatives = alternatives
-                        .into_iter()
-                        .flat_map(|clauses| more.iter().map(move |more| [clauses.as_slice(), more].concat()))
-                        .collect();
-                }
-                alternatives
-            }
+        let mut alternatives = vec![common];
+        if self.question.is_opaque() {
+            return alternatives;
         }
+        for condition in &matchers.request {
+            let more = self.on_request(condition, rule.effect);
+            alternatives = alternatives
+                .into_iter()
+                .flat_map(|clauses| more.iter().map(move |more| [clauses.as_slice(), more].concat()))
+                .collect();
+        }
+        alternatives
     }
 
     fn on_connection(&mut self, Condition { sense, matcher }: &Condition<ConnectionMatcher>) -> Clause {

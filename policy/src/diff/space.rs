@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::rc::Rc;
 
 use super::Side;
 use super::lower::Consequence;
@@ -86,9 +87,9 @@ impl Space {
         *self.hidden.entry((labels, rule.0, tail)).or_default() |= side.bit();
     }
 
-    /// Whether rules that are not looked at differ.
-    pub(super) fn hides_a_difference(&self) -> bool {
-        self.hidden.values().any(|sides| *sides != Side::Base.bit() | Side::Head.bit())
+    /// Whether rules of the question at hand that are not looked at differ; the next one begins without any.
+    pub(super) fn take_hidden_difference(&mut self) -> bool {
+        self.hidden.drain().any(|(_, sides)| sides != Side::Base.bit() | Side::Head.bit())
     }
 
     fn tail(&mut self, mut clauses: Vec<Clause>) -> Tail {
@@ -130,21 +131,24 @@ impl Space {
 /// Values by number, each held once.
 #[derive(Debug)]
 struct Interned<T> {
-    numbers: HashMap<T, u32>,
-    values: Vec<T>,
+    numbers: HashMap<Rc<T>, u32>,
+    values: Vec<Rc<T>>,
 }
 
-impl<T: Clone + Eq + Hash> Interned<T> {
+impl<T: Eq + Hash> Interned<T> {
     fn number(&mut self, value: T) -> u32 {
+        if let Some(number) = self.numbers.get(&value) {
+            return *number;
+        }
         let next = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
-        *self.numbers.entry(value).or_insert_with_key(|value| {
-            self.values.push(value.clone());
-            next
-        })
+        let value = Rc::new(value);
+        self.values.push(Rc::clone(&value));
+        self.numbers.insert(value, next);
+        next
     }
 
     fn get(&self, number: u32) -> Option<&T> {
-        self.values.get(number as usize)
+        self.values.get(number as usize).map(Rc::as_ref)
     }
 }
 

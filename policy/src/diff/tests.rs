@@ -194,6 +194,92 @@ fn what_is_too_much_is_said() {
     assert_eq!(diff.left_out, ["requests: spiffe://t/ns/e/sa/api"]);
 }
 
+/// Changes of Istio's documents, which the same engine decides.
+mod through_istio {
+    use super::*;
+    use crate::Options;
+
+    /// Lines as [`told`] has them, and what was left out, for a workload with the label `app: api`, or without labels.
+    fn changes(base: &str, head: &str, is_labelled: bool) -> (Vec<String>, Vec<String>) {
+        let labels = is_labelled.then(|| ("app".to_owned(), "api".to_owned())).into_iter().collect();
+        let options = Options { labels, ..Options::default() };
+        let compile = |documents: &str| {
+            let files = [File { name: "i.yaml", bytes: documents.as_bytes() }];
+            Policy::compile_with(&files, &options).unwrap_or_else(|found| panic!("{found}")).policy
+        };
+        let diff = compare(&compile(base), &compile(head), 1000);
+        let line = |change: &Change| {
+            let sign = if change.is_newly_allowed() { "+" } else { "-" };
+            let extents = change.extents.iter().map(|(axis, extent)| format!("{}={extent}", axis.label()));
+            format!("{sign} {:?} {}", change.traffic, extents.collect::<Vec<_>>().join("; "))
+        };
+        (diff.changes.iter().map(line).collect(), diff.left_out)
+    }
+
+    fn document(name: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: e}}\n\
+             spec: {{{spec}}}\n---\n"
+        )
+    }
+
+    /// One rule for callers, as Istio writes them, and an operation.
+    fn rule(principals: &str, operation: &str) -> String {
+        format!("rules: [{{from: [{{source: {{principals: [{principals}]}}}}], to: [{{operation: {{{operation}}}}}]}}]")
+    }
+
+    const READS: &str = "ports: ['8080'], methods: [GET], paths: [/v1/*]";
+
+    #[test]
+    fn another_principal_and_another_prefix() {
+        let base = document("reads", &rule("t/ns/c/sa/a", READS));
+        let (rows, left_out) = changes(&base, &document("reads", &rule("t/ns/c/sa/b", READS)), false);
+        let line = |sign: &str, account: &str, path: &str| {
+            format!(
+                "{sign} Requests workload=namespace e; caller=spiffe://t/ns/c/sa/{account}; port=8080; path={path}; method=GET"
+            )
+        };
+        assert_eq!(rows, [line("+", "b", "/v1/**"), line("-", "a", "/v1/**")]);
+        assert_eq!(left_out, [""; 0]);
+        let (rows, _) =
+            changes(&base, &document("reads", &rule("t/ns/c/sa/a", &READS.replace("/v1/", "/v1/a"))), false);
+        assert_eq!(rows, [line("-", "a", "/v1/** except /v1/a*")]);
+    }
+
+    #[test]
+    fn a_new_denial_takes_away() {
+        let base = document("reads", &rule("t/ns/c/sa/a", READS));
+        let head =
+            base.clone() + &document("admin", "action: DENY, rules: [{to: [{operation: {paths: [/v1/admin*]}}]}]");
+        let row =
+            "- Requests workload=namespace e; caller=spiffe://t/ns/c/sa/a; port=8080; path=/v1/admin*; method=GET";
+        assert_eq!(changes(&base, &head, false), (vec![row.to_owned()], vec![]));
+    }
+
+    #[test]
+    fn a_selector_counts_with_the_labels_that_it_names() {
+        let spec = |account: &str| {
+            format!("selector: {{matchLabels: {{app: api}}}}, {}", rule(&format!("t/ns/c/sa/{account}"), READS))
+        };
+        let (base, head) = (document("reads", &spec("a")), document("reads", &spec("b")));
+        let (rows, left_out) = changes(&base, &head, true);
+        assert_eq!((rows.len(), left_out), (2, vec![]), "{rows:?}");
+        let (rows, left_out) = changes(&base, &head, false);
+        let unknown = |what: &str| format!("{what}: workloads with labels that were not given, of which rules changed");
+        assert_eq!((rows, left_out), (vec![], vec![unknown("requests")]));
+    }
+
+    #[test]
+    fn what_only_marks_is_not_compared() {
+        let base = document("reads", &rule("t/ns/c/sa/a", READS));
+        let head = base.clone() + &document("mark", "action: AUDIT, rules: [{}]");
+        assert_eq!(changes(&base, &head, false), (vec![], vec![]));
+        let do_marks_change = |base: &str, head: &str| compare(&compile(base), &compile(head), 1000).marks_changed;
+        assert!(do_marks_change(&base, &head) && do_marks_change(&head, &base));
+        assert!(!do_marks_change(&head, &head) && !do_marks_change("", &base));
+    }
+}
+
 /// Istio's patterns as terms: they match what the engine matches, and the walk finds every combination.
 mod of_istio {
     use std::collections::BTreeSet;

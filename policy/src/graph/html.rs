@@ -61,7 +61,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:1.5rem;color:#1f2328}h1{font-size:1.3rem}\
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:1.5rem;color:#1f2328;background:#fff}h1{font-size:1.3rem}\
 input{font:inherit;width:24rem;max-width:90%;padding:.3rem}.picture{overflow:auto;border:1px solid #d0d7de;border-radius:6px;margin-bottom:1rem}\
 table{border-collapse:collapse}td,th{border:1px solid #d0d7de;padding:.25rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\
 td{font-family:ui-monospace,monospace;font-size:12px}.dim{opacity:.12}.gone{display:none}";

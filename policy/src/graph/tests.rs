@@ -68,6 +68,33 @@ fn rules_in_force_become_edges() {
 }
 
 #[test]
+fn policies_of_istio_are_drawn_alike() {
+    let document = |metadata: &str, spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{{metadata}, namespace: e}}\n\
+             spec: {{{spec}}}\n---\n"
+        )
+    };
+    let rule = |account: &str| {
+        format!(
+            "rules: [{{from: [{{source: {{principals: [t/ns/c/sa/{account}]}}}}], to: [{{operation: {{ports: ['8080'], \
+             methods: [GET], paths: [/v1/*]}}}}]}}]"
+        )
+    };
+    let text = document("name: reads", &rule("a"))
+        + &document("name: tried, annotations: {istio.io/dry-run: 'true'}", &rule("b"))
+        + &document(
+            "name: never",
+            "action: DENY, rules: [{to: [{operation: {ports: ['8080'], paths: [/v1/admin*]}}]}]",
+        )
+        + &document("name: mark", "action: AUDIT, rules: [{}]")
+        + &document("name: elsewhere", "selector: {matchLabels: {app: other}}, rules: [{}]");
+    let graph = Graph::of(&compile(&text), Filter::default(), 1000);
+    let what = "any workload of e: GET /v1/** :8080";
+    assert_eq!(drawn(&graph), [format!("c/a > {what}!"), format!("c/b > {what}?")]);
+}
+
+#[test]
 fn nothing_that_policies_name_breaks_out() {
     let graph = graph(Filter::default());
     for text in [graph.svg(), graph.html()] {

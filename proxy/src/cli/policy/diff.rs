@@ -164,6 +164,9 @@ fn summary(diff: &Diff) -> String {
     }
 }
 
+/// What is said of rules that only mark.
+const MARKS: &str = "Rules that only mark (Istio's `AUDIT`) changed; they decide nothing and are not compared";
+
 fn human(diff: &Diff, policies: Policies<'_>, paint: Paint) -> String {
     let text = |tokens: &[Token]| -> String {
         let words = tokens.iter().map(|token| match token {
@@ -184,7 +187,10 @@ fn human(diff: &Diff, policies: Policies<'_>, paint: Paint) -> String {
         lines.push(format!("    {}", text(&rules)));
     }
     for one in &diff.left_out {
-        lines.push(format!("{}: too much to compare: {}", paint.ink(Ink::Yellow, "incomplete"), clean(one)));
+        lines.push(format!("{}: not compared: {}", paint.ink(Ink::Yellow, "incomplete"), clean(one)));
+    }
+    if diff.marks_changed {
+        lines.push(MARKS.to_owned());
     }
     lines.push(paint.ink(Ink::Bold, &summary(diff)));
     lines.into_iter().map(|line| line + "\n").collect()
@@ -197,6 +203,7 @@ fn as_json(options: &Options, diff: &Diff, policies: Policies<'_>) -> Value {
         "head": options.head,
         "complete": diff.left_out.is_empty(),
         "left_out": diff.left_out,
+        "marks_changed": diff.marks_changed,
         "newly_allowed": count(Change::is_newly_allowed),
         "no_longer_allowed": count(Change::is_no_longer_allowed),
         "changes": diff.changes.iter().map(|change| change_as_json(change, policies)).collect::<Vec<_>>(),
@@ -293,8 +300,11 @@ fn github(diff: &Diff, policies: Policies<'_>, head: &str) -> String {
         commands.push_str(&workflow_command("notice", place, title, &message));
     }
     if !diff.left_out.is_empty() {
-        let message = format!("too much to compare:\n{}", diff.left_out.join("\n"));
+        let message = format!("not compared:\n{}", diff.left_out.join("\n"));
         commands.push_str(&workflow_command("warning", None, "incomplete", &message));
+    }
+    if diff.marks_changed {
+        commands.push_str(&workflow_command("notice", None, "marked", MARKS));
     }
     commands.push_str(&workflow_command("notice", None, "policy diff", &summary(diff)));
     commands

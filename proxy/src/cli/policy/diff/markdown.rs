@@ -11,10 +11,13 @@ pub(super) fn page(diff: &Diff, policies: Policies<'_>) -> String {
     let mut text = String::from("### Who may call whom: what this changes\n\n");
     text.push_str(&format!("{}.\n", super::summary(diff)));
     if !diff.left_out.is_empty() {
-        text.push_str("\n**This report is incomplete.** Too much to compare:\n\n");
+        text.push_str("\n**This report is incomplete.** Not compared:\n\n");
         for one in diff.left_out.iter().take(MOST_ROWS_SHOWN) {
             text.push_str(&format!("- {}\n", code(one)));
         }
+    }
+    if diff.marks_changed {
+        text.push_str(&format!("\n{}.\n", super::MARKS));
     }
     let sections: [(&str, Belongs); 3] = [
         ("Newly allowed", Change::is_newly_allowed),

@@ -51,6 +51,21 @@ fn a_move_or_another_name_is_no_change() {
 }
 
 #[test]
+fn what_only_marks_is_named_and_not_compared() {
+    let mark = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                metadata: {name: mark, namespace: e}\nspec: {action: AUDIT, rules: [{}]}\n";
+    let folder = two(POLICY, &(POLICY.to_owned() + mark));
+    for format in ["human", "markdown", "github", "json"] {
+        let line = format!("diff DIR/base DIR/head {AT} --format {format} --fail-on newly-allowed");
+        let (text, error) = portcullis(&line, folder.path());
+        let is_named = text.contains("Rules that only mark") || text.contains("\"marks_changed\": true");
+        assert!(is_named && error.is_none(), "{text} {error:?}");
+        let (text, _) = portcullis(&format!("diff DIR/head DIR/head {AT} --format {format}"), folder.path());
+        assert!(!text.contains("Rules that only mark") && !text.contains("\"marks_changed\": true"), "{text}");
+    }
+}
+
+#[test]
 fn it_ends_with_one_only_for_what_is_asked() {
     let folder = two(POLICY, &POLICY.replace("[GET, HEAD]", "[GET]"));
     for (more, expected) in [
