@@ -160,7 +160,7 @@ impl Question {
     }
 }
 
-/// Half a minute or so, and several hundred megabytes: two sets of a hundred thousand rules each may differ in all of them.
+/// A set of a hundred thousand rules in which one wide rule adds to all of them stays below it, in 24 s and 1.7 GB.
 const MOST_STEPS: usize = 300_000_000;
 
 /// Compares two sets from `now` on, in seconds since 1970. A rule that expires counts until then.
