@@ -12,6 +12,7 @@ mod corpus;
 mod decisions;
 mod diff;
 mod findings;
+mod import;
 mod index;
 mod istio;
 mod istio_oracle;
