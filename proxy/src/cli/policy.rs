@@ -31,7 +31,7 @@ mod import;
 mod schema;
 mod suggest;
 mod test;
-mod traffic;
+pub mod traffic;
 
 /// Look at policy documents.
 #[derive(Debug, Subcommand)]
