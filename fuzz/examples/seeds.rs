@@ -1,5 +1,6 @@
 //! Makes the seeds, `cargo run --example seeds` in `fuzz/`: the world that `src/lib.rs` trusts, and for each target a few
 //! inputs that lead far into it. To be run again only when seeds of another kind are wanted: its keys are new each time.
+//! Seeds that are text and nothing else, as an access log or a deny list, lie there as they were written.
 
 #[path = "../../certs-watcher/tests/it/pki.rs"]
 mod pki;
@@ -152,6 +153,14 @@ fn texts() -> Result<()> {
     put("policy", "eligibility", fs::read(root.join("policy/tests/corpus/eligibility.yaml"))?)?;
     put("policy", "matchers", fs::read(root.join("policy/tests/corpus/matchers.yaml"))?)?;
     put("policy", "services", fs::read(root.join("policy/tests/corpus/services.yaml"))?)?;
+    for name in ["conditions", "operations", "scope", "sources", "tcp"] {
+        let text = fs::read(root.join(format!("policy/tests/corpus/istio/{name}.yaml")))?;
+        put("policy", &format!("istio-{name}"), text)?;
+    }
+    for mesh in ["istio", "linkerd"] {
+        let text = fs::read(root.join(format!("policy/tests/corpus/import/{mesh}.yaml")))?;
+        put(&format!("import_{mesh}"), "mesh", text)?;
+    }
     put("config", "api", fs::read(root.join("examples/quickstart/api.yaml"))?)?;
     put("config", "adjudicator", fs::read(root.join("examples/quickstart/adjudicator.yaml"))?)?;
     for (name, text) in [

@@ -1,13 +1,15 @@
 //! What the fuzz targets share: one trusted world, made once by `examples/seeds.rs` and committed beside the seeds, so
 //! that an input that was found keeps its meaning. Its keys are thrown away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_certs_watcher::volume::read_bundle;
 use portcullis_certs_watcher::{Bundle, Fingerprint, Trust};
+use portcullis_policy::import::{Mapping, Workload};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use spiffe::TrustDomain;
+use spiffe::{SpiffeId, TrustDomain};
 
 /// The trust domain of the seeds.
 pub const TRUST_DOMAIN: &str = "prod.test";
@@ -59,6 +61,29 @@ pub fn chain(bytes: &[u8]) -> (u8, Vec<CertificateDer<'static>>) {
         rest = after;
     }
     (*choices, certificates)
+}
+
+/// A SPIFFE ID.
+///
+/// # Panics
+/// When the text is none.
+pub fn spiffe_id(text: &str) -> SpiffeId {
+    SpiffeId::new(text).expect("a SPIFFE ID")
+}
+
+/// What importers are told of the cluster of the seeds.
+///
+/// # Panics
+/// Never.
+pub fn mapping() -> Mapping {
+    let workloads = ["app=web=spiffe://t/ns/shop/sa/web", "app=cart=spiffe://t/ns/shop/sa/cart"];
+    Mapping {
+        workloads: workloads.map(|text| Workload::parse(text).expect("a workload")).to_vec(),
+        ports: BTreeMap::from([("http".to_owned(), 8080)]),
+        trust_domain: Some(TrustDomain::new("t").expect("a trust domain")),
+        trust_domains: BTreeMap::new(),
+        cluster_networks: vec!["10.0.0.0/8".parse().expect("a network")],
+    }
 }
 
 /// An instant, in seconds since 1970.

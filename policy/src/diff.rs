@@ -169,8 +169,9 @@ pub fn compare(base: &Policy, head: &Policy, now: i64) -> Diff {
     compare_within(MOST_STEPS, base, head, now)
 }
 
-/// With at most so many steps for all questions.
-fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff {
+/// The same with at most so many steps for all questions together. What they do not suffice for is told as left out.
+#[must_use]
+pub fn compare_within(steps: usize, base: &Policy, head: &Policy, now: i64) -> Diff {
     let policies = Sides { base, head };
     let mut diff = Diff { changes: Vec::new(), left_out: Vec::new(), marks_changed: false };
     let mut budget = Budget::new(steps);

@@ -71,11 +71,17 @@ impl Writer<'_> {
                 "there are policies that deny and none that allows: Istio allows the rest, and here it is denied";
             self.refuse(&first.rule.origin, WITHOUT_ALLOW, message, "add an ALLOW policy for what may be called");
         }
-        policies.iter().filter_map(|policy| self.policy(policy)).collect()
+        let mut documents: Vec<Document> = policies.iter().filter_map(|policy| self.policy(policy)).collect();
+        let is_left_out =
+            |policy: &PolicyRules| policy.allows && policy.rules.is_empty() && policy.mode == Mode::Enforce;
+        if let (true, Some(first)) = (policies.iter().any(is_left_out), documents.first_mut()) {
+            first.comment.push(LEFT_OUT.to_owned());
+        }
+        documents
     }
 
     fn policy(&mut self, policy: &PolicyRules) -> Option<Document> {
-        // What allows nothing needs no words: that is the answer without it.
+        // What allows nothing needs no words: that is the answer without it, unless the configuration has another.
         let origin = &policy.rules.first()?.rule.origin;
         let target = self.target(policy, origin);
         if policy.mode == Mode::Mark {
@@ -309,6 +315,9 @@ fn has_inner_asterisk(value: &TextPattern) -> bool {
     }
 }
 
+/// With Istio's own default, a policy that allows nothing is what denies.
+const LEFT_OUT: &str = "Policies that allow nothing are left out: they need no words where what no rule allows is denied. \
+                        Leave `defaultAction` of the sidecar at `deny`.";
 /// Below the root is everything.
 const EVERY_PATH: &str = "/**";
 

@@ -230,10 +230,13 @@ impl Others {
         if !pattern.contains(&Step::Any) {
             return BTreeSet::new();
         }
-        let candidates = self.0.get(&(asked.port, pattern.len())).into_iter().flatten();
-        let foreign = candidates.filter(|other| {
-            covers_a_word(pattern, other) && !asked.branches.iter().any(|mine| may_have_asked(&mine.steps, other))
-        });
+        // What it covers begins as it does, and is in one place of the order of all.
+        let prefix: Pattern = pattern.iter().take_while(|step| **step != Step::Any).cloned().collect();
+        let length = prefix.len();
+        let all = self.0.get(&(asked.port, pattern.len()));
+        let candidates = all.into_iter().flat_map(|all| all.range(prefix.clone()..));
+        let candidates = candidates.take_while(|other| other.get(..length) == Some(prefix.as_slice()));
+        let foreign = candidates.filter(|other| covers_a_word(pattern, other) && !asked.tree.may_hold(other));
         foreign.take(MOST_EXCEPTIONS).cloned().collect()
     }
 }
@@ -250,16 +253,6 @@ fn covers_a_word(pattern: &[Step], other: &[Step]) -> bool {
         (Step::Literal(_), _) => step == other,
     });
     covers && by_word
-}
-
-/// Whether a request that became `mine` may be one that `other` matches: values became any, words did not.
-fn may_have_asked(mine: &[Step], other: &[Step]) -> bool {
-    mine.len() == other.len()
-        && mine.iter().zip(other).all(|(mine, other)| match (mine, other) {
-            (Step::Any, Step::Literal(segment)) => is_value(segment),
-            (Step::Any | Step::Literal(_), Step::Any) => true,
-            (Step::Literal(mine), Step::Literal(other)) => mine == other,
-        })
 }
 
 impl Evidence {

@@ -82,6 +82,19 @@ impl Tree {
         self.find_cover(steps, &mut taken).then_some(taken)
     }
 
+    /// Whether a request that came in here may be one that `steps` matches: values became any, words did not.
+    pub(super) fn may_hold(&self, steps: &[Step]) -> bool {
+        let Some((first, rest)) = steps.split_first() else { return self.seen.is_some() };
+        let any = self.any.iter().map(|any| &any.rest);
+        match first {
+            Step::Any => any.chain(self.literals.values()).any(|tree| tree.may_hold(rest)),
+            Step::Literal(segment) => {
+                let any = any.filter(|_| is_value(segment));
+                any.chain(self.literals.get(segment)).any(|tree| tree.may_hold(rest))
+            }
+        }
+    }
+
     fn find_cover(&self, steps: &[Step], taken: &mut Vec<Step>) -> bool {
         let Some((first, rest)) = steps.split_first() else { return self.seen.is_some() };
         let any = self.any.as_ref().filter(|_| !first.is_empty()).map(|any| (Step::Any, &any.rest));

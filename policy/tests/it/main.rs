@@ -13,6 +13,7 @@ mod decisions;
 mod diagnostics;
 mod diff;
 mod findings;
+mod import;
 mod index;
 mod istio;
 mod istio_oracle;

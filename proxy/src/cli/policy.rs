@@ -34,7 +34,7 @@ mod import;
 mod schema;
 mod suggest;
 mod test;
-mod traffic;
+pub mod traffic;
 
 /// Look at policy documents.
 #[derive(Debug, Subcommand)]

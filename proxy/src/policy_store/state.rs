@@ -196,7 +196,11 @@ impl State {
         self.decode(&bytes)
     }
 
-    fn encode(&self, copy: &Copy) -> Result<Vec<u8>, StateError> {
+    /// The bytes of a copy, whole.
+    ///
+    /// # Errors
+    /// When there is more than any policy has, or a directory has a name that cannot be written down.
+    pub fn encode(&self, copy: &Copy) -> Result<Vec<u8>, StateError> {
         let Copy { contents, taken, revision } = copy;
         let files = contents.files.iter().map(|file| Listed { name: file.name.clone(), bytes: file.bytes.len() });
         let header = Header {
@@ -223,7 +227,11 @@ impl State {
         Ok(bytes)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Copy, StateError> {
+    /// Reads back what [`Self::encode`] made. Who may have written it is not known here: [`Self::read`] asks.
+    ///
+    /// # Errors
+    /// When the bytes are others, or of other policy directories.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Copy, StateError> {
         let damaged = |what| StateError::Damaged { path: self.path(), what };
         if bytes.is_empty() {
             return Err(damaged("it is empty"));

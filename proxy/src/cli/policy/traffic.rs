@@ -19,7 +19,7 @@ use crate::cli::paint::Count;
 
 /// Which lines count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Include {
+pub enum Include {
     /// What was allowed.
     Allowed,
     /// And what was denied because nothing allows it.
@@ -28,7 +28,7 @@ pub(super) enum Include {
 
 /// What became of the lines.
 #[derive(Debug)]
-pub(super) struct Tally<'a> {
+pub struct Tally<'a> {
     include: Include,
     workloads: &'a [SpiffeId],
     lines: usize,
@@ -87,12 +87,15 @@ struct Line {
 
 impl<'a> Tally<'a> {
     /// Of nothing. Without `workloads` all of them count.
-    pub(super) fn new(include: Include, workloads: &'a [SpiffeId]) -> Self {
+    pub fn new(include: Include, workloads: &'a [SpiffeId]) -> Self {
         Self { include, workloads, lines: 0, taken: 0, skipped: BTreeMap::new() }
     }
 
     /// Gives every line that counts to `collector`.
-    pub(super) fn read(&mut self, name: &str, mut log: impl BufRead, collector: &mut Collector) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the log cannot be read on. What its lines say is never an error.
+    pub fn read(&mut self, name: &str, mut log: impl BufRead, collector: &mut Collector) -> io::Result<()> {
         let mut line = Vec::new();
         let mut number = 0_u64;
         loop {
@@ -127,6 +130,11 @@ impl<'a> Tally<'a> {
             self.taken = self.taken.saturating_sub(connections);
             self.skipped.insert(Skipped::OpaqueOnHttp, Skips { count: connections, first: None });
         }
+    }
+
+    /// How many lines count.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// How many lines there were, and how many were left out for which reason: a sentence each.
