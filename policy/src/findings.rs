@@ -19,7 +19,7 @@ pub use inventory::Inventory;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, quoted};
 use crate::native::{self, CODES, Collected};
-use crate::policy::Options;
+use crate::policy::{DefaultAction, Options};
 use crate::rules::{Effect, Origin, PolicyRules, Rule};
 use crate::service::ServiceName;
 use crate::source::{File, Position, Source};
@@ -64,7 +64,7 @@ pub fn examine(files: &[File<'_>], question: &Question<'_>) -> Result<Diagnostic
     }
     let mut notes = Notes { sources: HashMap::new(), files, found: Diagnostics::default() };
     let subjects = Subjects::of(&policies, &sets);
-    redundant_rules(&mut notes, &subjects, question.now);
+    redundant_rules(&mut notes, &subjects, question);
     width::judge(&mut notes, &subjects, question.sidecar);
     for rule in policies.iter().flat_map(|policy| &policy.rules) {
         expiry(&mut notes, &rule.rule, question.now);
@@ -127,9 +127,15 @@ impl Notes<'_> {
     }
 }
 
-fn redundant_rules(notes: &mut Notes<'_>, subjects: &Subjects<'_>, now: i64) {
-    for redundant in redundant::find(subjects, now) {
+fn redundant_rules(notes: &mut Notes<'_>, subjects: &Subjects<'_>, question: &Question<'_>) {
+    for redundant in redundant::find(subjects, question.now) {
         let rule = redundant.subject.rule;
+        // Where the default is to allow, an allow rule closes its workloads even if it matches nothing. One that another
+        // covers leaves that other behind.
+        let closes = rule.effect == Effect::Allow && question.options.default_action == DefaultAction::Allow;
+        if closes && matches!(redundant.why, Why::Contradiction | Why::Swallowed(_)) {
+            continue;
+        }
         let verb = match rule.effect {
             Effect::Allow => "allows",
             Effect::Deny => "denies",

@@ -104,6 +104,20 @@ fn rules_that_change_nothing() {
 }
 
 #[test]
+fn an_allow_rule_that_matches_nothing_closes_its_workloads_where_the_default_is_to_allow() {
+    let text = HEAD.to_owned() + &rules(&[A, A], &["to: {paths: [/a]}"]);
+    let files = [File { name: "a.yaml", bytes: text.as_bytes() }];
+    let found = |default_action| {
+        let options = Options { default_action, ..Options::default() };
+        let question = Question { now: NOW, options: &options, inventory: None, sidecar: None };
+        let found = examine(&files, &question).unwrap_or_else(|found| panic!("{found}"));
+        found.iter().filter(|one| [SWALLOWED, DUPLICATE].contains(&one.code)).map(|one| one.code).collect::<Vec<_>>()
+    };
+    assert_eq!(found(DefaultAction::Deny), [SWALLOWED, DUPLICATE]);
+    assert_eq!(found(DefaultAction::Allow), [DUPLICATE]);
+}
+
+#[test]
 fn rules_of_other_policies_count_only_where_they_apply() {
     let one = |name: &str, spec: &str| {
         format!(
