@@ -32,7 +32,6 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
 /// Codes that no document here brings about, with the tests that show what they look like.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("P199", "the test below, since it takes ten seconds"),
-    ("P021", "nothing gives it out: every kind of document is read"),
     ("P190", "portcullis policy test: proxy/src/cli/policy/tests/test.sarif"),
     ("P191", "portcullis policy test: proxy/src/cli/policy/tests/test.sarif"),
     ("P192", "portcullis policy test: proxy/src/cli/policy/tests/no-cases.sarif"),
