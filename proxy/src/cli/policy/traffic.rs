@@ -138,7 +138,7 @@ impl<'a> Tally<'a> {
     }
 
     /// How many lines there were, and how many were left out for which reason: a sentence each.
-    pub(super) fn summary(&self) -> Vec<String> {
+    pub fn summary(&self) -> Vec<String> {
         let mut all = vec![format!("{} read, of which {} covered.", Count(self.lines, "line"), self.taken)];
         all.extend(self.skipped.iter().map(|(why, Skips { count, first })| {
             let first = first.as_ref().map(|first| format!(", the first at {first}")).unwrap_or_default();
