@@ -353,6 +353,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Whether no other keys were written. One that was may be one of these, mistyped.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        self.entries.iter().all(|entry| self.known.contains(&entry.key.as_str()))
+    }
+
     /// The mapping itself.
     #[must_use]
     pub fn item(&self) -> Item<'a> {

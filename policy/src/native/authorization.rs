@@ -71,7 +71,7 @@ fn read_rules(spec: Fields<'_>, heading: &Heading, collector: &mut Collector) ->
     let mut rules = Vec::new();
     let mut names = HashMap::new();
     let lists = [("allow", Effect::Allow), ("deny", Effect::Deny)].map(|(key, effect)| (spec.optional(key), effect));
-    if lists.iter().all(|(list, _)| list.is_none()) {
+    if lists.iter().all(|(list, _)| list.is_none()) && spec.are_known() {
         let reported = spec.item().error(NO_RULES, "the policy has neither `allow` nor `deny`");
         reported.help("add rules; a workload that nothing allows is denied to all without a policy");
     }

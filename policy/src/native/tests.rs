@@ -180,6 +180,8 @@ fn policies() {
             "5:3 P034 the policy has neither `allow` nor `deny` | add rules; a workload that nothing allows is denied to all without a policy"
         ]
     );
+    // A mistyped `allow` is one mistake, not two.
+    assert_eq!(of_spec("alow: [{name: r}]"), ["5:3 P009 unknown key `alow` in `spec` | did you mean `allow`?"]);
     assert_eq!(
         of_spec("target: {identities: [spiffe://prod/ns/other/sa/x]}\nallow: [{name: r}]"),
         [
