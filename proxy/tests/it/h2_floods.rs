@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, Raw};
 use crate::client::{HOST, Hello, Http, flowing};
 use crate::eventually::soon;
+use crate::frames::*;
 use crate::grpc::{call, message};
 use crate::pki::{API, CALLER, OTHER, Pki};
 use crate::sidecar::{Plan, answered, closed};
@@ -333,110 +334,3 @@ async fn flood_with<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, flood: &Flood) -
     };
     tokio::select! { code = goodbye(read) => code, () = sent => unreachable!() }
 }
-
-/// A connection, frame by frame.
-struct Frames<Io> {
-    read: ReadHalf<Io>,
-    write: WriteHalf<Io>,
-}
-
-struct Arrived {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl<Io: AsyncRead + AsyncWrite + Unpin> Frames<Io> {
-    fn over(io: Io) -> Self {
-        let (read, write) = split(io);
-        Self { read, write }
-    }
-
-    async fn next(&mut self) -> io::Result<Arrived> {
-        next(&mut self.read).await
-    }
-
-    async fn goodbye(&mut self) -> Option<u32> {
-        goodbye(&mut self.read).await
-    }
-
-    /// The status of the first response, or the code of a GOAWAY.
-    async fn status_or_goodbye(&mut self) -> Result<u16, u32> {
-        loop {
-            let Arrived { kind, stream, payload } = self.next().await.map_err(|_| 0_u32)?;
-            match kind {
-                HEADERS if stream == 1 => return Ok(status(&payload)),
-                GOAWAY => return Err(code_of(&payload)),
-                _ => {}
-            }
-        }
-    }
-}
-
-async fn next(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Arrived> {
-    let mut head = [0; 9];
-    read.read_exact(&mut head).await?;
-    let [high, middle, low, kind, _, stream @ ..] = head;
-    let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
-    read.read_exact(&mut payload).await?;
-    Ok(Arrived { kind, stream: u32::from_be_bytes(stream), payload })
-}
-
-/// Reads to the end, and returns the error code of the last GOAWAY.
-async fn goodbye(read: &mut (impl AsyncRead + Unpin)) -> Option<u32> {
-    let mut code = None;
-    while let Ok(arrived) = next(read).await {
-        if arrived.kind == GOAWAY {
-            code = Some(code_of(&arrived.payload));
-        }
-    }
-    code
-}
-
-fn code_of(goaway: &[u8]) -> u32 {
-    u32::from_be_bytes(goaway[4..8].try_into().unwrap())
-}
-
-/// The status at the front of a block: indexed, or a literal behind the name of `:status`, perhaps by Huffman's code.
-fn status(block: &[u8]) -> u16 {
-    match block {
-        [0x88, ..] => 200,
-        // 431 takes 5, 5 and 5 bits: 011010 is `4`, 011001 `3`, 00001 `1`.
-        [0x08 | 0x48, 0x83, 0x69, 0x90, 0xff, ..] => 431,
-        [0x08 | 0x48, 3, digits @ ..] => std::str::from_utf8(&digits[..3]).unwrap().parse().unwrap(),
-        other => panic!("no status: {other:02x?}"),
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-fn request(stream: u32, flags: u8) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS | flags, stream, GET)
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// `:method: GET`, `:scheme: https`, `:path: /` by the static table, and `:authority` as a literal.
-const GET: &[u8] = b"\x82\x87\x84\x01\x10eligibility.test";
-const POST: &[u8] = b"\x83\x87\x84\x01\x10eligibility.test";
-
-// Types, flags and error codes (RFC 9113 sections 6 and 7).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 0x1;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
-const PROTOCOL_ERROR: u32 = 0x1;
-const FRAME_SIZE_ERROR: u32 = 0x6;
-const ENHANCE_YOUR_CALM: u32 = 0xb;

@@ -21,8 +21,10 @@ mod backend;
 mod client;
 mod eventually;
 mod forge;
+mod frames;
 mod peer;
 mod pki;
+mod rows;
 mod sidecar;
 mod wire;
 
@@ -33,6 +35,7 @@ mod chains;
 mod decision_records;
 mod drain;
 mod expiry;
+mod framing;
 mod grpc;
 mod h2_floods;
 mod headers;

@@ -10,6 +10,8 @@ use crate::eventually::soon;
 pub struct Wire<Io> {
     pub io: Io,
     buffer: Vec<u8>,
+    /// Everything that was read.
+    pub read: Vec<u8>,
 }
 
 /// One response.
@@ -38,7 +40,7 @@ impl Answer {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
     pub fn new(io: Io) -> Self {
-        Self { io, buffer: Vec::new() }
+        Self { io, buffer: Vec::new(), read: Vec::new() }
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
@@ -127,9 +129,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
     }
 
     async fn fill(&mut self) -> io::Result<()> {
-        if self.io.read_buf(&mut self.buffer).await? == 0 {
+        let count = self.io.read_buf(&mut self.buffer).await?;
+        if count == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed"));
         }
+        self.read.extend_from_slice(&self.buffer[self.buffer.len() - count..]);
         Ok(())
     }
 
