@@ -52,6 +52,7 @@ mod start;
 mod straddling;
 mod suggest;
 mod tcp;
+mod tonic;
 mod views;
 mod websocket;
 mod workload_api;
