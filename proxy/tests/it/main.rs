@@ -55,6 +55,7 @@ mod start;
 mod straddling;
 mod suggest;
 mod tcp;
+mod tonic;
 mod views;
 mod websocket;
 mod workload_api;
