@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Carries, Generation, Level, Opened, Registered};
+use crate::http::framing;
 use crate::http::headers;
 use crate::http::preface;
 use crate::http::refusal::Refusal;
@@ -204,6 +205,7 @@ async fn forward(
     let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     exchange.target = Some(target.clone());
     target::bounded(request.headers(), sidecar.limits.head_fields)?;
+    framing::request(request.headers())?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
     let asked = Asked::take(&mut request);
 

@@ -70,7 +70,13 @@ impl Sidecar {
 
     /// The shape of a pool that may open so many HTTP/2 connections.
     pub fn shape(&self, shared: usize) -> Shape {
-        Shape { shared, idle: self.timeouts.idle, head: self.timeouts.request_head, head_bytes: self.limits.head_bytes }
+        Shape {
+            shared,
+            idle: self.timeouts.idle,
+            head: self.timeouts.request_head,
+            head_bytes: self.limits.head_bytes,
+            head_fields: self.limits.head_fields,
+        }
     }
 
     /// Tells of an inbound handshake that came to nothing.

@@ -54,7 +54,7 @@ impl Finding {
     }
 }
 
-/// Who a violation is recorded of.
+/// Who the end of a connection is recorded of.
 #[derive(Clone, Debug)]
 pub struct FarEnd {
     /// Which way the requests of the connection go.
@@ -66,17 +66,17 @@ pub struct FarEnd {
 }
 
 impl FarEnd {
-    /// Counts the end of the connection, and tells of it once in a while for each address.
-    pub fn record(&self, violation: Violation, telemetry: &Telemetry) {
-        let (direction, from, reason) = (self.direction.label(), self.address, violation.label());
+    /// Counts the end of the connection for `reason`, and tells of it once in a while for each address.
+    pub fn record(&self, reason: &'static str, error: &dyn std::error::Error, telemetry: &Telemetry) {
+        let (direction, from, error) = (self.direction.label(), self.address, crate::error_chain(error));
         telemetry.metrics.connection_closed(self.direction, reason);
         let peer = self.peer.as_ref().map(tracing::field::display);
         match telemetry.repeated.note(reason, from.ip(), std::time::Instant::now()) {
             Say::Aloud { left_out } => {
-                tracing::warn!(direction, %from, peer, reason, error = %violation, left_out, "an HTTP/2 connection was ended");
+                tracing::warn!(direction, %from, peer, reason, error, left_out, "an HTTP connection was ended");
             }
             Say::Quietly => {
-                tracing::debug!(direction, %from, peer, reason, error = %violation, "an HTTP/2 connection was ended");
+                tracing::debug!(direction, %from, peer, reason, error, "an HTTP connection was ended");
             }
         }
     }

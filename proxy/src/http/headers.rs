@@ -109,7 +109,8 @@ fn connection_listed(headers: &HeaderMap) -> Vec<HeaderName> {
     listed.filter(|name| !KEPT.contains(name)).collect()
 }
 
-fn is_identity(name: &HeaderName) -> bool {
+/// Whether a field tells who called, whoever's convention it is.
+pub(super) fn is_identity(name: &HeaderName) -> bool {
     let name = name.as_str();
     // Every name of ours and of others that carries an identity starts with one of these letters.
     if !name.starts_with(['x', 'c', 'l', 's']) {

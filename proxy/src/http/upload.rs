@@ -11,6 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::trailers;
+
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub struct RequestBody {
@@ -79,6 +81,9 @@ pub enum BodyError {
     /// The sender paused for longer than `timeouts.bodyStall`.
     #[error("the body stalled")]
     Stalled,
+    /// More than [`trailers::MOST`].
+    #[error("the body has too many trailer fields")]
+    Trailers,
 }
 
 impl Body for RequestBody {
@@ -88,12 +93,18 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(inner).poll_frame(cx) else {
             ready!(this.stall.poll(cx));
             let _ = this.upload.failed.set(UploadFault::Stalled);
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         };
         this.stall.moved();
+        if let Some(Ok(frame)) = &mut frame
+            && !trailers::clean(frame)
+        {
+            let _ = this.upload.failed.set(UploadFault::Broken);
+            return Poll::Ready(Some(Err(BodyError::Trailers)));
+        }
         match &frame {
             Some(Ok(frame)) => this.upload.count(frame.data_ref().map_or(0, |data| data.remaining() as u64)),
             Some(Err(_)) => drop(this.upload.failed.set(UploadFault::Broken)),

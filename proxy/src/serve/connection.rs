@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::response::ResponseBody;
 use crate::connections::{Entry, Level};
 use crate::drain::Tasks;
+use crate::http::fault::{self, Message};
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::http::guard::watch::Violation;
 use crate::http::guard::{FarEnd, Finding, Guard};
@@ -91,16 +92,21 @@ impl Ended {
             Self::Closed => {}
             Self::TimedOut(label) => telemetry.metrics.connection_closed(direction, label),
             Self::Cut => telemetry.metrics.connection_closed(direction, entry.signal.cause().unwrap_or("cut")),
-            Self::Violated(violation) => {
-                let peer = entry.opened.peer.as_ref().map(|peer| peer.id.clone());
-                FarEnd { direction, address: entry.opened.address, peer }.record(*violation, telemetry);
-            }
-            Self::Broken(error) => {
-                let error = crate::error_chain(error);
-                tracing::debug!(direction = direction.label(), from = %entry.opened.address, error, "an HTTP connection broke");
-            }
+            Self::Violated(violation) => far_end(entry).record(violation.label(), violation, telemetry),
+            Self::Broken(error) => match fault::of(error, Message::Request) {
+                Some(fault) => far_end(entry).record(fault, error, telemetry),
+                None => {
+                    let error = crate::error_chain(error);
+                    tracing::debug!(direction = direction.label(), from = %entry.opened.address, error, "an HTTP connection broke");
+                }
+            },
         }
     }
+}
+
+fn far_end(entry: &Entry) -> FarEnd {
+    let peer = entry.opened.peer.as_ref().map(|peer| peer.id.clone());
+    FarEnd { direction: entry.opened.direction, address: entry.opened.address, peer }
 }
 
 /// Serves one connection until it ends. The entry's signal makes it say goodbye, finish, or end at once.
@@ -128,6 +134,8 @@ where
                 .header_read_timeout(None)
                 .max_headers(bounds.head_fields)
                 .max_buf_size(bounds.head_bytes.max(SMALLEST_BUFFER))
+                // The buffer may hold twice that before it is looked at.
+                .max_header_size(bounds.head_bytes)
                 .auto_date_header(false)
                 // A caller that closes has given up, and what it asked for is given up too. Over TLS the two halves close
                 // together, and an HTTP client that closes its half while it waits for an answer is not worth the

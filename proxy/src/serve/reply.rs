@@ -3,8 +3,10 @@
 //! A mesh peer learns the status and the request's ID, nothing else. Our own application also gets a reason in
 //! `x-portcullis-reason` and a line of text. A gRPC caller gets a gRPC status, since it does not read HTTP ones.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::connection::Answer;
@@ -14,6 +16,7 @@ use crate::http::headers::{REASON, REQUEST_ID};
 use crate::http::refusal::Refusal;
 use crate::http::upload::{Upload, UploadFault};
 use crate::telemetry::metrics::Direction;
+use crate::tls::handshake::Negotiated;
 use crate::upstream::send::Failed;
 
 /// What the caller is told of a request that did not get through. If its own body is what failed, that is said, not what
@@ -30,7 +33,7 @@ pub fn of_failure(failed: Failed, upload: &Upload) -> Refusal {
         None => {}
     }
     match failed {
-        Failed::Malformed(refusal) => refusal,
+        Failed::Malformed(refusal) | Failed::Answer(refusal) => refusal,
         Failed::Upstream(error) => {
             tracing::debug!(error = error.chain(), "a request did not get through");
             Refusal { status: error.status(), reason: error.label(), text: error.chain() }
@@ -40,12 +43,16 @@ pub fn of_failure(failed: Failed, upload: &Upload) -> Refusal {
 
 /// Answers with `refusal` and records it.
 pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
-    let parties = exchange.parties();
+    let parties = Arc::clone(exchange.parties());
     let to_own_application = parties.direction == Direction::Outbound;
     parties.telemetry.metrics.request_refused(parties.direction, refusal.reason);
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
+    if parties.protocol == Negotiated::Http1 && refusal.status == StatusCode::BAD_REQUEST {
+        // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let mut text = Bytes::new();
     if to_own_application {
         headers.insert(REASON, HeaderValue::from_static(refusal.reason));

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::connection::Answer;
 use super::exchange::Exchange;
 use crate::connections::{Level, Signal};
-use crate::http::headers;
+use crate::http::{headers, trailers};
 use crate::tls::handshake::Negotiated;
 use crate::upstream::lease::Lease;
 use crate::upstream::send::Sent;
@@ -23,6 +23,9 @@ pub enum BodyError {
     /// The upstream broke it off. Its reason is passed on, so nothing stands between it and who looks for it.
     #[error(transparent)]
     Upstream(#[from] hyper::Error),
+    /// More than [`trailers::MOST`].
+    #[error("the response has too many trailer fields")]
+    Trailers,
     /// What allowed the request no longer holds.
     #[error("the request is no longer allowed")]
     Revoked,
@@ -85,7 +88,7 @@ impl Body for ResponseBody {
                     let revoked = revoked(&mut this.exchange, cx);
                     return if revoked { Poll::Ready(Some(Err(BodyError::Revoked))) } else { Poll::Pending };
                 };
-                let frame = frame.map(|frame| frame.map_err(BodyError::from));
+                let frame = frame.map(|frame| frame.map_err(BodyError::from).and_then(cleaned));
                 if frame.is_none() || body.is_end_stream() {
                     give_back(lease);
                 }
@@ -123,6 +126,8 @@ impl Body for ResponseBody {
 pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answer {
     let (mut head, body) = sent.response.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
+    // Ours alone: nobody at the other end tells our application why we refused.
+    head.headers.remove(headers::REASON);
     if exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -138,6 +143,10 @@ fn revoked(exchange: &mut Option<Box<Exchange>>, cx: &mut Context<'_>) -> bool {
         exchange.no_longer_allowed();
     }
     over
+}
+
+fn cleaned(mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+    if trailers::clean(&mut frame) { Ok(frame) } else { Err(BodyError::Trailers) }
 }
 
 fn give_back(lease: &mut Option<Lease>) {

@@ -190,6 +190,13 @@ impl Lease {
         matches!(self, Self::Exclusive(exclusive) if exclusive.reused)
     }
 
+    /// Has the connection carry no other request, if it is HTTP/1.1.
+    pub fn use_once(&mut self) {
+        if let Self::Exclusive(exclusive) = self {
+            exclusive.pool = None;
+        }
+    }
+
     /// Returns an HTTP/1.1 connection, whose response was read to the end, to its pool.
     pub fn give_back(self) {
         if let Self::Exclusive(mut exclusive) = self

@@ -15,6 +15,7 @@ use super::lease::{Exclusive, Lease, Link, Shared};
 use super::overheard::{Alert, Overheard};
 use crate::connections::{Generation, Level, Registered};
 use crate::drain::Tasks;
+use crate::http::fault::{self, Message};
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::http::guard::{FarEnd, Finding, Guard};
 use crate::telemetry::Telemetry;
@@ -41,6 +42,7 @@ pub(super) struct Opener {
     pub(super) head: Duration,
     /// Bytes of a response's head.
     pub(super) head_bytes: usize,
+    pub(super) head_fields: usize,
     pub(super) tasks: Tasks,
 }
 
@@ -121,10 +123,13 @@ impl Opener {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(self.head_bytes.max(SMALLEST_BUFFER));
+        builder.max_buf_size(self.head_bytes.max(SMALLEST_BUFFER)).max_headers(self.head_fields);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
-        self.tasks.spawn(drive(connection.with_upgrades(), driven));
+        self.tasks.spawn(async move {
+            // A response that is none is told with its request.
+            let _ = drive(connection.with_upgrades(), driven).await;
+        });
         Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
     }
 
@@ -152,9 +157,15 @@ impl Opener {
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
         let telemetry = Arc::clone(self.telemetry());
         self.tasks.spawn(async move {
-            drive(connection, driven).await;
-            if let Some(violation) = finding.get() {
-                far.record(violation, &telemetry);
+            let outcome = drive(connection, driven).await;
+            match (finding.get(), outcome) {
+                (Some(violation), _) => far.record(violation.label(), &violation, &telemetry),
+                (None, Err(error)) => {
+                    if let Some(fault) = fault::of(&error, Message::Response) {
+                        far.record(fault, &error, &telemetry);
+                    }
+                }
+                (None, Ok(())) => {}
             }
         });
         Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
@@ -219,7 +230,7 @@ struct Driven {
 }
 
 /// Runs a connection until it ends or the registry cuts it, and tells of a peer that refused us.
-async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Option<Driven>) {
+async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Option<Driven>) -> hyper::Result<()> {
     let outcome = match &driven {
         None => connection.await,
         Some(driven) => {
@@ -237,10 +248,11 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Opt
         // Told here once for the connection; the requests on it get the same error each.
         drop(driven.to.refused_by_peer(driven.registered.entry().opened.address, alert));
     }
-    if let Err(error) = outcome {
+    if let Err(error) = &outcome {
         // The request in flight has got its own error; this is for who looks closer.
-        tracing::debug!(error = crate::error_chain(&error), "an upstream connection broke");
+        tracing::debug!(error = crate::error_chain(error), "an upstream connection broke");
     }
+    outcome
 }
 
 /// About five minutes, so that the connections of a fleet do not all move at once, and the kernel's choice of pod behind a

@@ -30,6 +30,8 @@ pub struct Shape {
     pub head: Duration,
     /// Bytes of a response's head.
     pub head_bytes: usize,
+    /// Fields of a response's head.
+    pub head_fields: usize,
 }
 
 /// See the module.
@@ -78,7 +80,8 @@ impl Pool {
             Route::ApplicationHttp2(_) => Some(Negotiated::Http2),
             Route::Peer(_) => None,
         };
-        let opener = Opener { route, head: shape.head, head_bytes: shape.head_bytes, tasks };
+        let opener =
+            Opener { route, head: shape.head, head_bytes: shape.head_bytes, head_fields: shape.head_fields, tasks };
         Arc::new(Self { opener, shape, state: Mutex::new(State { speaks, ..State::default() }) })
     }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::UpstreamError;
 use super::lease::Lease;
 use super::pool::Pool;
+use crate::http::framing;
 use crate::http::refusal::Refusal;
 use crate::http::target::put;
 use crate::http::upgrade::Asked;
@@ -54,6 +55,8 @@ pub struct Sent {
 pub enum Failed {
     /// The request cannot be put into the form that the next hop wants.
     Malformed(Refusal),
+    /// The response is none that may be passed on.
+    Answer(Refusal),
     /// The upstream failed.
     Upstream(UpstreamError),
 }
@@ -93,7 +96,7 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
         request = Request::from_parts(head, body);
         let spare = spare_copy(&lease, &request);
         let unsent = match lease.send(request).await {
-            Ok(response) => return Ok(Sent { response, lease }),
+            Ok(response) => return accept(response, lease, pool.opener().head_fields),
             Err(unsent) => unsent,
         };
         let refused = lease.link().alert.heard().is_some();
@@ -105,6 +108,15 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
             Some(_) | None => return Err(Failed::Upstream(pool.opener().broke_on(lease.link(), unsent.error))),
         };
     }
+}
+
+/// Takes a response whose end is beyond doubt.
+fn accept(mut response: Response<Incoming>, mut lease: Lease, most: usize) -> Result<Sent, Failed> {
+    match framing::response(&mut response, most).map_err(Failed::Answer)? {
+        framing::Connection::Keep => {}
+        framing::Connection::Close => lease.use_once(),
+    }
+    Ok(Sent { response, lease })
 }
 
 /// A copy of a request that may be sent twice, for a connection that may be dying. Others are not copied.

@@ -25,6 +25,13 @@ pub enum Way {
     Outbound,
 }
 
+/// What the application does with a connection behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    Stay,
+    Close,
+}
+
 pub const BOTH: [Way; 2] = [Way::Inbound, Way::Outbound];
 
 /// A caller, a sidecar, and an application that records.
@@ -72,16 +79,25 @@ impl Stage {
         Self::planned(way, answer, |plan| plan).await
     }
 
+    /// With an application that closes the connection behind each answer.
+    pub async fn cutting_off(way: Way, answer: &'static [u8]) -> Self {
+        Self::staged(way, answer, Behind::Close, |plan| plan).await
+    }
+
     /// The same, with more to say about the sidecar.
     pub async fn planned(way: Way, answer: &'static [u8], more: impl FnOnce(Plan) -> Plan) -> Self {
+        Self::staged(way, answer, Behind::Stay, more).await
+    }
+
+    async fn staged(way: Way, answer: &'static [u8], behind: Behind, more: impl FnOnce(Plan) -> Plan) -> Self {
         let pki = Pki::new();
         let (plan, recorder) = match way {
             Way::Inbound => {
-                let recorder = Recorder::start(answer, None).await;
+                let recorder = Recorder::behind(answer, behind, None).await;
                 (Plan::new(&pki, API).inbound("http", recorder.address), recorder)
             }
             Way::Outbound => {
-                let recorder = Recorder::start(answer, Some(&pki.leaf(API))).await;
+                let recorder = Recorder::behind(answer, behind, Some(&pki.leaf(API))).await;
                 (Plan::new(&pki, CALLER).outbound("http", recorder.address, &[API]), recorder)
             }
         };
@@ -194,14 +210,19 @@ pub fn request_block(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u
 pub struct Recorder {
     pub address: std::net::SocketAddr,
     answer: &'static [u8],
+    behind: Behind,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
     /// Listens; behind TLS when it has a leaf.
     pub async fn start(answer: &'static [u8], leaf: Option<&Leaf>) -> Self {
+        Self::behind(answer, Behind::Stay, leaf).await
+    }
+
+    async fn behind(answer: &'static [u8], behind: Behind, leaf: Option<&Leaf>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let recorder = Self { address: listener.local_addr().unwrap(), answer, heard: Arc::default() };
+        let recorder = Self { address: listener.local_addr().unwrap(), answer, behind, heard: Arc::default() };
         let (serving, acceptor) = (recorder.clone(), leaf.map(|leaf| peer::acceptor(leaf, &["http/1.1"])));
         tokio::spawn(async move {
             loop {
@@ -236,6 +257,10 @@ impl Recorder {
                 let answer = if is_last(&request) { OK } else { self.answer };
                 self.heard.lock().unwrap().push(request);
                 if io.write_all(answer).await.is_err() {
+                    return;
+                }
+                if self.behind == Behind::Close && answer != OK {
+                    let _ = io.shutdown().await;
                     return;
                 }
             }

@@ -290,7 +290,13 @@ fn pool_without_a_recheck(plan: &Plan, address: SocketAddr, drain: &Drain) -> (A
         connections: Arc::new(Connections::new(0, 0, metrics)),
         telemetry: Arc::new(telemetry),
     };
-    let shape = Shape { shared: 4, idle: Duration::ZERO, head: Duration::from_secs(10), head_bytes: 64 << 10 };
+    let shape = Shape {
+        shared: 4,
+        idle: Duration::ZERO,
+        head: Duration::from_secs(10),
+        head_bytes: 64 << 10,
+        head_fields: 100,
+    };
     (Pool::new(Route::Peer(peer), shape, tasks), store)
 }
 
