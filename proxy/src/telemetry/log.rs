@@ -22,6 +22,8 @@ pub fn install(format: Format, level: Level) {
     // Libraries say little that an operator can use: warnings only.
     let targets = Targets::new()
         .with_default(level.min(Level::WARN))
+        // It warns of what peers send, in their words and each time.
+        .with_target("h2", level.min(Level::ERROR))
         .with_target("portcullis", level)
         .with_target("portcullis_certs_watcher", level)
         .with_target("portcullis_policy", level);
