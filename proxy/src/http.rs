@@ -3,6 +3,7 @@
 //! Each rule about a message has one home here; the order in which they apply to a request stands in `inbound.rs` and
 //! `outbound.rs`.
 
+pub mod fields;
 pub mod flow;
 pub mod guard;
 pub mod headers;
