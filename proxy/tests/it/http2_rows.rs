@@ -88,6 +88,13 @@ fn names_and_values() -> Vec<Row> {
         fields("uppercase", &[("X-A", "1")], GONE),
         fields("one letter of uppercase", &[("content-Length", "0")], GONE),
         fields("a name outside ASCII", &[("x-é", "1")], GONE),
+        fields("space before a value", &[("x-a", " 1")], REFUSED),
+        fields("space behind a value", &[("x-a", "1 ")], REFUSED),
+        fields("a tab before a value", &[("x-a", "\t1")], REFUSED),
+        fields("a value of nothing but space", &[("x-a", " ")], REFUSED),
+        fields("space around the second of two values", &[("x-a", "1"), ("x-a", "2\t")], REFUSED),
+        fields("space before a length", &[("content-length", " 0")], WRONG),
+        fields("space before a crumb", &[("cookie", "a=1"), ("cookie", " b=2")], REFUSED),
         fields("a parenthesis in a name", &[("x(a)", "1")], GONE),
     ]
 }
@@ -233,5 +240,52 @@ async fn what_is_cleaned_is_clean_for_http_1_1() {
             }
         }
         assert!(wrong.is_empty(), "{way:?}:\n{}", wrong.join("\n"));
+    }
+}
+
+/// RFC 9113 sections 8.1 and 8.1.1, where it is only known when the head has gone on.
+fn bodies() -> Vec<Row> {
+    let row = |name, frames, told| Row { name, frames, told };
+    let length = |value| [("content-length", value)];
+    let trailed = |fields: &[(&str, &str)], trailers: &[(&str, &str)], flags| {
+        let mut frames = uploads(fields, &["hi", ""]);
+        frames.pop();
+        frames.push(frame(HEADERS, END_HEADERS | flags, 1, &block(trailers)));
+        frames
+    };
+    let sum = [("x-sum", "7")];
+    vec![
+        row("more data than the length", uploads(&length("2"), &["hello"]), WRONG),
+        row("data where the length is nothing", uploads(&length("0"), &["hi"]), WRONG),
+        row("less data than the length", uploads(&length("5"), &["hi"]), WRONG),
+        row("less data in two frames", uploads(&length("5"), &["hi", ""]), WRONG),
+        row("less data, ended by trailers", trailed(&length("5"), &sum, END_STREAM), WRONG),
+        row("trailers without END_STREAM", trailed(&[], &sum, 0), WRONG),
+        row("trailers without END_STREAM behind a length", trailed(&length("2"), &sum, 0), WRONG),
+        row("uppercase in trailers", trailed(&[], &[("X-Sum", "7")], END_STREAM), GONE),
+        row("CRLF in trailers", trailed(&[], &[("x-sum", "7\r\nx-evil: 1")], END_STREAM), GONE),
+        row("transfer-encoding in trailers", trailed(&[], &[("transfer-encoding", "chunked")], END_STREAM), WRONG),
+    ]
+}
+
+#[tokio::test]
+async fn a_malformed_body_ends_its_stream_and_no_whole_request_is_heard() {
+    check(bodies, |_, outcome| outcome.heard.iter().all(|heard| heard.starts_with("unfinished: POST /row "))).await;
+}
+
+/// The library drops it and keeps the rest, so what goes on is clean.
+#[tokio::test]
+async fn a_pseudo_header_field_in_trailers_does_not_go_on() {
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        let mut frames = uploads(&[("trailer", "x-sum")], &["hi", ""]);
+        frames.pop();
+        frames.push(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[(":path", "/evil"), ("x-sum", "7")])));
+        let outcome = stage.http2(&frames).await;
+        assert_eq!((outcome.end, outcome.heard.len(), outcome.is_open), (End::Answered(200), 1, true), "{outcome:?}");
+        let heard = without_ours(&outcome.heard[0]);
+        let head =
+            format!("POST /row HTTP/1.1\r\ntrailer: x-sum\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(heard.strip_prefix(&head), Some("2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n"), "{heard:?}");
     }
 }

@@ -39,6 +39,7 @@ mod framing;
 mod grpc;
 mod h2_floods;
 mod headers;
+mod http2_answers;
 mod http2_rows;
 mod inbound_http;
 mod outbound;
