@@ -51,6 +51,7 @@ mod refusals;
 mod renewal;
 mod revocation;
 mod rotation;
+mod semantics;
 mod services;
 mod spans;
 mod start;
