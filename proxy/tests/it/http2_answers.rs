@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backend::Raw;
 use crate::client::{Ask, Http};
-use crate::eventually::soon;
 use crate::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PREFACE, PUSH_PROMISE, RST_STREAM, SETTINGS, block,
     frame,
@@ -242,8 +241,9 @@ async fn a_malformed_body_breaks_off_and_is_never_a_whole_answer() {
 
 #[tokio::test]
 async fn a_sound_answer_arrives_whole_whatever_came_before_it() {
+    type Sound = (&'static str, &'static str, Vec<Vec<u8>>, u16, &'static str);
     let after = |early: Vec<Vec<u8>>| [early, with(&[("x-a", "1")], &["o", "k"])].concat();
-    let rows: Vec<(&str, &'static str, Vec<Vec<u8>>, u16, &str)> = vec![
+    let rows: Vec<Sound> = vec![
         ("plain", "GET", after(vec![]), 200, "ok"),
         ("after a 100", "GET", after(vec![early("100", 0)]), 200, "ok"),
         ("after a 103", "GET", after(vec![early("103", 0)]), 200, "ok"),
@@ -261,7 +261,7 @@ async fn a_sound_answer_arrives_whole_whatever_came_before_it() {
         let stage = Stage::new(way).await;
         let mut wrong = Vec::new();
         for (name, method, frames, status, text) in &rows {
-            for got in soon("the answers", stage.asked(method, frames)).await {
+            for got in stage.asked(method, frames).await {
                 let is_whole = got.as_ref().is_ok_and(|answer| {
                     (answer.status, answer.text(), answer.header("x-a"), answer.header("x-early"))
                         == (*status, *text, Some("1"), None)

@@ -205,8 +205,9 @@ fn without_ours(request: &str) -> String {
 /// What may be cleaned, and the bytes that an HTTP/1.1 application gets of it behind `GET /row HTTP/1.1`.
 #[tokio::test]
 async fn what_is_cleaned_is_clean_for_http_1_1() {
+    type Clean = (&'static str, Vec<(&'static str, &'static str)>, &'static str);
     let with = |more: &[(&'static str, &'static str)]| [&[METHOD, SCHEME, AUTHORITY, PATH], more].concat();
-    let rows: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    let rows: Vec<Clean> = vec![
         ("nothing", with(&[]), ""),
         (
             "crumbs",

@@ -16,7 +16,7 @@ use crate::eventually::{eventually, soon};
 use crate::grpc::{call, message};
 use crate::peer;
 use crate::pki::{API, CALLER, Pki};
-use crate::rows::{BOTH, Recorder, Way};
+use crate::rows::{BOTH, Recorder, Stage, Way};
 use crate::sidecar::{Plan, Sidecar, answered};
 use crate::wire::{Answer, Wire};
 
@@ -436,6 +436,13 @@ async fn the_heads_of_our_own_answers_hold_nothing_else() {
         let mut wire = Wire::new(Hello::new(&leaf, &["http/1.1"]).shake(inbound[listener]).await.unwrap());
         wire.ask(&request).await;
         assert_eq!(String::from_utf8_lossy(&wire.read), refused(line), "{request}");
+    }
+    // In either direction what is no request is answered by the library, which says no more than that.
+    for way in BOTH {
+        let outcome = Stage::new(way).await.http1("GET / HTTP/1.1\r\nhost: a\r\nbad field: 1\r\n\r\n").await;
+        assert_eq!(outcome.answer.map(|answer| answer.status), Some(400));
+        let read = String::from_utf8_lossy(&outcome.read);
+        assert_eq!(read, "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", "{way:?}");
     }
     let mut http = Http::two(inbound[0], &leaf).await;
     let answer = http.send(Ask::get("/closed").header("x-request-id", "mine")).await;
