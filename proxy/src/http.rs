@@ -4,6 +4,7 @@
 //! `outbound.rs`.
 
 pub mod fault;
+pub mod fields;
 pub mod flow;
 pub mod framing;
 pub mod guard;

@@ -22,7 +22,7 @@ use crate::http::headers::{self, FORWARDED_CLIENT_CERT};
 use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
-use crate::http::{framing, target};
+use crate::http::{fields, framing, target};
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, NO_LONGER_ALLOWED, Parties};
@@ -260,7 +260,7 @@ async fn forward(
 
     // 2. Within bounds, and of one mind about what it asks for.
     let asked_for = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
-    target::bounded(request.headers(), sidecar.limits.head_fields)?;
+    fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;
     framing::request(request.headers())?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
     let asked = Asked::take(&mut request);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use spiffe::SpiffeId;
@@ -14,13 +14,12 @@ use tokio::net::TcpStream;
 
 use crate::config::{self, Protocol};
 use crate::connections::{Carries, Generation, Level, Opened, Registered};
-use crate::http::framing;
 use crate::http::headers;
 use crate::http::preface;
 use crate::http::refusal::Refusal;
-use crate::http::target;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
+use crate::http::{fields, framing, target};
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -204,7 +203,7 @@ async fn forward(
     // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
     let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     exchange.target = Some(target.clone());
-    target::bounded(request.headers(), sidecar.limits.head_fields)?;
+    fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;
     framing::request(request.headers())?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
     let asked = Asked::take(&mut request);
@@ -212,6 +211,9 @@ async fn forward(
     // 3. What belongs to this hop stays here; nobody but a sidecar says who calls.
     headers::strip_hop_by_hop(request.headers_mut());
     headers::strip_identity(request.headers_mut());
+    if request.version() == Version::HTTP_2 {
+        headers::join_cookies(request.headers_mut());
+    }
     let (mut head, body) = request.into_parts();
     head.headers.insert(TRACEPARENT, exchange.trace.header());
 

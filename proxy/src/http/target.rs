@@ -58,18 +58,6 @@ pub fn path_and_query(method: &Method, uri: &Uri, limit: usize) -> Result<PathAn
     }
 }
 
-/// Whether there are no more header fields than `limit`: HTTP/2 bounds their bytes only.
-///
-/// # Errors
-/// 431 when there are more.
-pub fn bounded(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
-    if headers.len() <= limit {
-        return Ok(());
-    }
-    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    Err(Refusal { status, reason: "too_many_fields", text: "more header fields than `limits.headFields`".to_owned() })
-}
-
 /// How the next hop is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextHop {
