@@ -4,7 +4,7 @@
 //! `x-portcullis-reason` and a line of text. A gRPC caller gets a gRPC status, since it does not read HTTP ones.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::connection::Answer;
@@ -46,6 +46,9 @@ pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
+    if exchange.is_last {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let mut text = Bytes::new();
     if to_own_application {
         headers.insert(REASON, HeaderValue::from_static(refusal.reason));
