@@ -55,6 +55,8 @@ mod start;
 mod straddling;
 mod suggest;
 mod tcp;
+mod upgrades;
 mod views;
 mod websocket;
+mod websocket_http2;
 mod workload_api;
