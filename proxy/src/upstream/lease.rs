@@ -145,6 +145,11 @@ impl Stream {
         Self { shared }
     }
 
+    /// Whether half of its connection's streams are taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.shared.load() > STREAMS_ASSUMED / 2
+    }
+
     /// Whether one of its streams may become a tunnel. Waits for the peer's SETTINGS, which are the first that it sends.
     pub(super) async fn may_tunnel(&self) -> bool {
         let mut tunnels = self.shared.tunnels.clone();

@@ -116,7 +116,8 @@ impl Pool {
     }
 
     /// Takes a connection for a request that asks for a tunnel: a stream of a shared one, where the upstream takes extended
-    /// CONNECT (RFC 8441) and the request can go that way, else an HTTP/1.1 connection that no other request uses.
+    /// CONNECT (RFC 8441) and the request can go that way, else an HTTP/1.1 connection that no other request uses. Where the
+    /// shared ones are half full, it gets one for itself.
     ///
     /// # Errors
     /// When no connection can be opened, or the upstream has no way to take a tunnel.
@@ -124,7 +125,15 @@ impl Pool {
         if !as_stream {
             return self.opener.open_http1().await;
         }
-        match self.take(true).await? {
+        let lease = match self.take(true).await? {
+            // It lasts, and requests that found no stream left would have to wait for its end.
+            Lease::Stream(stream) if stream.is_crowded() => match self.opener.open().await? {
+                Opened::Exclusive(exclusive) => Lease::Exclusive(*exclusive),
+                Opened::Shared(alone) => Lease::Stream(Stream::take(alone)),
+            },
+            lease => lease,
+        };
+        match lease {
             Lease::Exclusive(exclusive) => Ok(Lease::Exclusive(Exclusive { pool: None, ..exclusive })),
             Lease::Stream(stream) if stream.may_tunnel().await => Ok(Lease::Stream(stream)),
             Lease::Stream(_) => self.opener.open_http1().await,

@@ -25,6 +25,11 @@ fn names(request: &str) -> Vec<&str> {
     names
 }
 
+/// Whether the caller got one answer and not another behind it.
+fn is_one(outcome: &Outcome) -> bool {
+    String::from_utf8_lossy(&outcome.read).matches("HTTP/1.1 ").count() == 1
+}
+
 fn is_refused(outcome: &Outcome, status: u16, row: &str) {
     assert_eq!(outcome.end, End::Answered(status), "{row}: {outcome:?}");
     assert_eq!(outcome.heard, Vec::<String>::new(), "{row}");
@@ -107,6 +112,7 @@ async fn an_upgrade_that_the_application_declines_is_an_ordinary_answer_and_the_
                     ["connection", "host", "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version", "upgrade"]
                 );
                 assert!(outcome.heard[0].contains("\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
+                assert!(is_one(&outcome), "{way:?} {behind:?}: {outcome:?}");
                 let answer = outcome.answer.unwrap();
                 assert_eq!((answer.header("connection"), answer.header("upgrade")), (Some("close"), None), "{way:?}");
                 assert!(!outcome.is_open, "{way:?} {behind:?}");
@@ -137,7 +143,7 @@ async fn a_denied_upgrade_is_403_and_what_follows_it_is_never_served() {
     let stage = Stage::planned(Way::Inbound, b"", |plan| plan.policy(&elsewhere)).await;
     let outcome = stage.http1(opening("") + EARLY).await;
     is_refused(&outcome, 403, "HTTP/1.1");
-    assert!(!outcome.is_open);
+    assert!(!outcome.is_open && is_one(&outcome), "{outcome:?}");
     for kind in ["application/grpc", "text/plain"] {
         let fields = [(":protocol", "websocket"), ("content-type", kind)];
         let outcome = stage.http2(&[connect(&fields), frame(DATA, 0, 1, EARLY.as_bytes())]).await;
@@ -161,6 +167,7 @@ async fn connect_is_refused_and_what_follows_it_is_no_tunnel_and_no_request() {
                 let outcome = stage.http1(&row).await;
                 assert!(matches!(outcome.end, End::Answered(400 | 405)), "{way:?} {row}: {outcome:?}");
                 assert_eq!((outcome.heard.len(), outcome.is_open), (0, false), "{way:?} {row}");
+                assert!(is_one(&outcome), "{way:?} {row}: {outcome:?}");
             }
         }
         for fields in [&[][..], &[("content-type", "application/grpc")]] {

@@ -96,6 +96,26 @@ async fn an_http_2_application_that_takes_no_websockets_is_501() {
 }
 
 #[tokio::test]
+async fn tunnels_leave_streams_for_requests() {
+    let pki = Pki::new();
+    let backend = Backend::taking_streams().await;
+    let plan = Plan::new(&pki, API).inbound("http2", backend.address);
+    let sidecar = plan.limits("streamsPerConnection: 200").ready().await;
+    // One connection of a caller is one worker's.
+    let mut http = Http::two(sidecar.inbound(), &pki.leaf(CALLER)).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..105 {
+        tunnels.push(tunnel(ask(&http, "/upgrade").await).await);
+    }
+    // Two are shared, each by 50 at most.
+    assert_eq!(backend.connections(), 2 + 5, "those beyond have connections for themselves");
+    assert_eq!(http.get("/").await.status, 200);
+    for tunnel in &mut tunnels {
+        is_alive(tunnel).await;
+    }
+}
+
+#[tokio::test]
 async fn between_two_sidecars_it_is_a_stream_of_the_connection_that_is_there() {
     let backend = Backend::start().await;
     let pair = Pair::new("http", "http", backend.address).await;
