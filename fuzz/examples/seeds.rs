@@ -183,6 +183,14 @@ fn texts() -> Result<()> {
         "connection:x-a, close\nx-a:1\nte:trailers, gzip\nx_forwarded_client_cert:By=a\ncookie:a=1\ncookie:b=2\n\
          traceparent:00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\ncontent-type:application/grpc+proto\n",
     )?;
+    for (name, text) in [
+        ("websocket", "ckeep-alive, Upgrade\nuwebsocket\nkdGhlIHNhbXBsZSBub25jZQ=="),
+        ("list", "cupgrade\nuwebsocket, h2c"),
+        ("h2c", "cUpgrade, HTTP2-Settings\nuh2c"),
+        ("two", "cupgrade\nuwebsocket\nuTLS/1.0\nka\nkb"),
+    ] {
+        put("http_upgrade", name, text)?;
+    }
     put("http_preface", "http2", "\u{5}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrest")?;
     put("http_preface", "http1", "\u{1}POST / HTTP/1.1\r\n\r\n")?;
     // Pieces of seven bytes: the preface, SETTINGS, a header block of two frames, DATA, PING.

@@ -259,11 +259,11 @@ async fn forward(
     let sidecar = &*inbound.sidecar;
 
     // 2. Within bounds, and of one mind about what it asks for.
+    let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let asked_for = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;
     framing::request(request.headers())?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
-    let asked = Asked::take(&mut request);
 
     // 3. What the application will not see must not be decided on either.
     headers::strip_hop_by_hop(request.headers_mut());
@@ -300,8 +300,6 @@ async fn forward(
         Protocol::Auto if exchange.grpc => &inbound.http2,
         Protocol::Http | Protocol::Auto | Protocol::Tcp => &inbound.http1,
     };
-    // HTTP/2 has no upgrades of this kind.
-    let asked = asked.filter(|_| Arc::ptr_eq(pool, &inbound.http1));
     if asked.is_some() {
         exchange.opening = Some(Box::new(Opening {
             method: request.method().clone(),
@@ -322,8 +320,7 @@ async fn forward(
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let body = RequestBody::passing(body, exchange.upload(), stall);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
-    let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
-    let outgoing = Outgoing { head, body, host, target: forwarded, carriage };
+    let outgoing = Outgoing { head, body, host, target: forwarded, carriage: Carriage::of(asked.as_ref()) };
     let sent = tokio::select! {
         biased;
         sent = send::send(pool, outgoing, limit) => sent,
@@ -371,7 +368,7 @@ fn decide(
     Ok(verdict)
 }
 
-/// Passes the application's 101 on and joins the two halves.
+/// Passes the application's consent on and joins the two halves.
 fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut exchange: Box<Exchange>) -> Answer {
     let sidecar = &connection.inbound.sidecar;
     let entry = connection.registered.entry();
@@ -386,14 +383,7 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut excha
         opening: exchange.opening.take(),
         generation: entry.opened.generation,
     };
-    let generation = opened.generation;
-    let registered = sidecar.connections.enter(opened).ok();
-    sidecar.doubt_if_outdated(generation);
-    if let Some(registered) = &registered {
-        sidecar.judge_tunnel(connection.own.id(), registered.entry());
-    }
-    let tunnel = Tunnel { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.tasks)
+    Tunnel::enter(sidecar, opened, Some(connection.own.id()), asked, exchange).open(sent, sidecar)
 }
 
 /// The application is one process on this host: connections do not spread over anything, two keep head-of-line blocking

@@ -17,6 +17,7 @@ pub mod metered;
 pub mod tcp;
 pub mod tls;
 
+mod base64;
 pub mod http;
 pub mod upstream;
 

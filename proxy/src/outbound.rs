@@ -201,12 +201,12 @@ async fn forward(
     let sidecar = &*outbound.sidecar;
 
     // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     exchange.target = Some(target.clone());
     fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;
     framing::request(request.headers())?;
     let host = target::host(request.uri(), request.headers(), request.version())?;
-    let asked = Asked::take(&mut request);
 
     // 3. What belongs to this hop stays here; nobody but a sidecar says who calls.
     headers::strip_hop_by_hop(request.headers_mut());
@@ -222,7 +222,7 @@ async fn forward(
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
     let body = RequestBody::passing(body, exchange.upload(), stall);
-    let carriage = if asked.is_some() { Carriage::Upgrade } else { Carriage::Request };
+    let carriage = Carriage::of(asked.as_ref());
     exchange.host = Some(host.clone());
     let sent = send::send(&outbound.pool, Outgoing { head, body, host, target, carriage }, limit).await;
     let sent = sent.map_err(|failed| reply::of_failure(failed, exchange.upload()))?;
@@ -232,7 +232,7 @@ async fn forward(
     sort(asked, sent)
 }
 
-/// Passes the peer's 101 on and joins the two halves.
+/// Passes the peer's consent on and joins the two halves.
 fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange: Box<Exchange>) -> Answer {
     let sidecar = &connection.outbound.sidecar;
     let link = sent.lease.link();
@@ -247,12 +247,7 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         opening: None,
         generation: link.entry.as_ref().map_or(link.generation, |entry| entry.opened.generation),
     };
-    let generation = opened.generation;
-    let registered = sidecar.connections.enter(opened).ok();
-    // In the registry first: between the decision and that nobody could have taken it back.
-    sidecar.doubt_if_outdated(generation);
-    let tunnel = Tunnel { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange };
-    tunnel.open(sent, &sidecar.tasks)
+    Tunnel::enter(sidecar, opened, None, asked, exchange).open(sent, sidecar)
 }
 
 /// Behind a Kubernetes ClusterIP the kernel balances connections, not requests: this many spread a caller's requests over

@@ -104,6 +104,12 @@ pub enum UpstreamError {
         /// The configured destination.
         target: Arc<str>,
     },
+    /// It speaks HTTP/2 without extended CONNECT (RFC 8441).
+    #[error("`{target}` speaks HTTP/2 and takes no WebSocket over it (RFC 8441)")]
+    NoTunnels {
+        /// The configured destination.
+        target: Arc<str>,
+    },
 }
 
 impl UpstreamError {
@@ -120,14 +126,17 @@ impl UpstreamError {
             Self::Closed { .. } => "upstream_closed",
             Self::ResponseTimeout { .. } => "upstream_response_timeout",
             Self::Protocol { .. } => "upstream_protocol",
+            Self::NoTunnels { .. } => "upstream_no_websocket",
         }
     }
 
-    /// The status that the caller gets: 504 when time ran out on the response, 502 for an exchange that broke, else 503.
+    /// The status that the caller gets: 504 when time ran out on the response, 502 for an exchange that broke, 501 for a
+    /// WebSocket that the upstream has no way to take, else 503.
     pub fn status(&self) -> http::StatusCode {
         match self {
             Self::ResponseTimeout { .. } => http::StatusCode::GATEWAY_TIMEOUT,
             Self::Exchange { .. } => http::StatusCode::BAD_GATEWAY,
+            Self::NoTunnels { .. } => http::StatusCode::NOT_IMPLEMENTED,
             Self::Resolve { .. }
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }

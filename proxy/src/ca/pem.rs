@@ -1,37 +1,17 @@
 //! Writes PEM (RFC 7468). Reading is left to `rustls-pki-types`.
 
+use crate::base64;
+
 /// Writes one block: base64 in lines of 64 characters between the label's two markers.
 pub(super) fn encode(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     // 48 bytes make the 64 characters of a line.
     for line in der.chunks(48) {
-        line.chunks(3).for_each(|group| push_base64(&mut text, group));
+        text.push_str(&base64::encode(line));
         text.push('\n');
     }
     text.push_str(&format!("-----END {label}-----\n"));
     text
-}
-
-fn push_base64(text: &mut String, group: &[u8]) {
-    let bits = (0..3).fold(0_u32, |bits, at| (bits << 8) | u32::from(group.get(at).copied().unwrap_or(0)));
-    for position in 0..4 {
-        if position > group.len() {
-            text.push('=');
-            continue;
-        }
-        let digit = (bits >> (18 - 6 * position)) & 0x3f;
-        text.push(base64_digit(digit as u8));
-    }
-}
-
-fn base64_digit(digit: u8) -> char {
-    char::from(match digit {
-        0..26 => b'A' + digit,
-        26..52 => b'a' + (digit - 26),
-        52..62 => b'0' + (digit - 52),
-        62 => b'+',
-        _ => b'/',
-    })
 }
 
 #[cfg(test)]

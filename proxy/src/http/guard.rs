@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use spiffe::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use self::frames::kind;
@@ -34,6 +35,7 @@ pub struct Guard<Io> {
     /// How long a head may take from its first byte.
     head_limit: Duration,
     head_timer: Option<HeadTimer>,
+    has_opened: bool,
 }
 
 /// Armed when a head has begun to come and the rest is not there yet, which is rare.
@@ -45,12 +47,23 @@ struct HeadTimer {
 
 /// What a guard has found, for whoever runs the connection: the library passes an error's text on, not its type.
 #[derive(Clone, Debug, Default)]
-pub struct Finding(Arc<OnceLock<Violation>>);
+pub struct Finding(Arc<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    violation: OnceLock<Violation>,
+    opened: Notify,
+}
 
 impl Finding {
     /// The violation for which the connection was ended.
     pub fn get(&self) -> Option<Violation> {
-        self.0.get().copied()
+        self.0.violation.get().copied()
+    }
+
+    /// Resolves, for one who waits, when the peer's first SETTINGS have been read.
+    pub async fn opened(&self) {
+        self.0.opened.notified().await;
     }
 }
 
@@ -85,18 +98,26 @@ impl FarEnd {
 impl<Io> Guard<Io> {
     /// Guards a connection on which we serve, with at most `streams` open at a time.
     pub fn serving(inner: Io, streams: u32, head_limit: Duration, finding: Finding) -> Self {
-        Self { inner, watch: Watch::serving(streams), finding, head_limit, head_timer: None }
+        Self { inner, watch: Watch::serving(streams), finding, head_limit, head_timer: None, has_opened: false }
     }
 
     /// Guards a connection on which we call.
     pub fn calling(inner: Io, head_limit: Duration, finding: Finding) -> Self {
-        Self { inner, watch: Watch::calling(), finding, head_limit, head_timer: None }
+        Self { inner, watch: Watch::calling(), finding, head_limit, head_timer: None, has_opened: false }
     }
 
     fn sent(&mut self, bytes: &[u8]) {
         if let Err(violation) = self.watch.sent(bytes) {
             // Ends the connection at its next read, which is never far: it is the peer's frames that led to this one.
-            let _ = self.finding.0.set(violation);
+            let _ = self.finding.0.violation.set(violation);
+        }
+    }
+
+    /// Tells once that the peer's SETTINGS are there.
+    fn look_for_settings(&mut self) {
+        if !self.has_opened && self.watch.has_opened() {
+            self.has_opened = true;
+            self.finding.0.opened.notify_one();
         }
     }
 }
@@ -123,7 +144,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Guard<Io> {
 
     /// Says goodbye as far as that can be done at once: a peer that does not read gets none.
     fn end(&mut self, violation: Violation, cx: &mut Context<'_>) -> io::Error {
-        let _ = self.finding.0.set(violation);
+        let _ = self.finding.0.violation.set(violation);
         if self.watch.is_between_frames() {
             // Whatever comes of them, the connection is over.
             let _ = Pin::new(&mut self.inner).poll_write(cx, &goaway(violation.code()));
@@ -146,7 +167,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<Io> {
             }
         };
         match polled.err().or_else(|| this.finding.get()) {
-            None => Poll::Ready(Ok(())),
+            None => {
+                this.look_for_settings();
+                Poll::Ready(Ok(()))
+            }
             Some(violation) => {
                 buf.set_filled(before);
                 Poll::Ready(Err(this.end(violation, cx)))

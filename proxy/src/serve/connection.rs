@@ -155,6 +155,7 @@ where
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_send_buf_size(SEND_BUFFER)
                 .auto_date_header(false)
+                .enable_connect_protocol()
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT);
             let finding = Finding::default();

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use super::connection::Activity;
 use super::standing::{Standing, Watch};
 use crate::http::headers;
+use crate::http::upgrade;
 use crate::http::upload::Upload;
 use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
@@ -54,8 +55,10 @@ pub struct Exchange {
     method: Method,
     upload: Arc<Upload>,
     sent: u64,
-    /// Whether the caller speaks gRPC.
+    /// Whether the caller speaks gRPC. Never with CONNECT: its refusals are a 200, which would be a tunnel there.
     pub grpc: bool,
+    /// Whether the connection ends with its answer, over HTTP/1.1, unless that opens a tunnel.
+    pub is_last: bool,
     /// The host that was asked for.
     pub host: Option<Box<str>>,
     /// The target that is forwarded; only its path is recorded.
@@ -97,10 +100,11 @@ impl Exchange {
         Box::new(Self {
             time: SystemTime::now(),
             started: Instant::now(),
-            method: request.method().clone(),
+            method: upgrade::method_of(request),
             upload: Arc::default(),
             sent: 0,
-            grpc: headers::is_grpc(request.headers()),
+            grpc: request.method() != Method::CONNECT && headers::is_grpc(request.headers()),
+            is_last: false,
             host: None,
             target: None,
             asked_for: None,

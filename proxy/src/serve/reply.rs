@@ -49,8 +49,9 @@ pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
-    if parties.protocol == Negotiated::Http1 && refusal.status == StatusCode::BAD_REQUEST {
-        // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
+    // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
+    let is_in_doubt = parties.protocol == Negotiated::Http1 && refusal.status == StatusCode::BAD_REQUEST;
+    if exchange.is_last || is_in_doubt {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let mut text = Bytes::new();

@@ -122,13 +122,14 @@ impl Body for ResponseBody {
     }
 }
 
-/// Passes an upstream's response on. While its connection is to end, an HTTP/1.1 caller is told with `connection: close`.
+/// Passes an upstream's response on. While its connection is to end, an HTTP/1.1 caller is told with `connection: close`, and
+/// so is one that has asked for a tunnel and gets none.
 pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answer {
     let (mut head, body) = sent.response.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
     // Ours alone: nobody at the other end tells our application why we refused.
     head.headers.remove(headers::REASON);
-    if exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye) {
+    if exchange.is_last || (exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye)) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.status = Some(head.status.as_u16());

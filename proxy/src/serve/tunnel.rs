@@ -1,19 +1,20 @@
-//! What a request comes to: an ordinary response, or a tunnel that opens only after the upstream's 101.
+//! What a request comes to: an ordinary response, or a tunnel that opens only after the upstream agreed to it.
 
 use std::time::Duration;
 
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use spiffe::SpiffeId;
 
 use super::connection::Answer;
 use super::exchange::Exchange;
 use super::response::ResponseBody;
-use crate::connections::Registered;
-use crate::drain::Tasks;
+use crate::connections::{Opened, Registered};
 use crate::http::headers;
 use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
+use crate::sidecar::Sidecar;
 use crate::tcp;
 use crate::upstream::send::Sent;
 
@@ -31,39 +32,63 @@ pub enum Forwarded {
 /// # Errors
 /// 502 for a 101 that nobody asked for: both sides would speak different protocols from there on (RFC 9110 section 15.2.2).
 pub fn sort(asked: Option<Asked>, sent: Sent) -> Result<Forwarded, Refusal> {
-    match asked {
-        Some(asked) if Asked::agreed(&sent.response) => Ok(Forwarded::Upgrade(asked, sent)),
-        _ if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Refusal {
-            status: StatusCode::BAD_GATEWAY,
-            reason: "unexpected_upgrade",
-            text: "the upstream switched protocols without being asked".to_owned(),
-        }),
-        _ => Ok(Forwarded::Response(sent)),
+    if let Some(asked) = asked
+        && asked.agreed(&sent.response, sent.lease.is_stream())?
+    {
+        return Ok(Forwarded::Upgrade(asked, sent));
     }
+    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let text = "the upstream switched protocols without being asked".to_owned();
+        return Err(Refusal { status: StatusCode::BAD_GATEWAY, reason: "unexpected_upgrade", text });
+    }
+    Ok(Forwarded::Response(sent))
 }
 
 /// A tunnel about to open: both sides have agreed.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// The downstream half.
-    pub asked: Asked,
-    /// Its place in the registry, where drain and re-check reach it before it opens; `None` when there is no room.
-    pub registered: Option<Registered>,
+    asked: Asked,
+    /// `None` when there is no room.
+    registered: Option<Registered>,
     /// `timeouts.tcpIdle`.
-    pub idle: Duration,
+    idle: Duration,
     /// The record of the request that opened it, written when it ends.
-    pub exchange: Box<Exchange>,
+    exchange: Box<Exchange>,
 }
 
 impl Tunnel {
-    /// Makes the 101 for downstream, and carries bytes both ways in a task of its own once it has been sent.
-    pub fn open(mut self, mut sent: Sent, tasks: &Tasks) -> Answer {
+    /// Enters it into the registry, where drain and re-check reach it before it opens. One from the mesh is decided on again
+    /// at once, for the workload that it calls, `own`: the application may have taken its time with the answer.
+    pub fn enter(
+        sidecar: &Sidecar,
+        opened: Opened,
+        own: Option<&SpiffeId>,
+        asked: Asked,
+        exchange: Box<Exchange>,
+    ) -> Self {
+        let generation = opened.generation;
+        let registered = sidecar.connections.enter(opened).ok();
+        // In the registry first: between the decision and that nobody could have taken it back.
+        sidecar.doubt_if_outdated(generation);
+        if let (Some(registered), Some(own)) = (&registered, own) {
+            sidecar.judge_tunnel(own, registered.entry());
+        }
+        Self { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange }
+    }
+
+    /// Makes the answer for downstream, and carries bytes both ways in a task of its own once it has been sent. Over HTTP/2 a
+    /// tunnel is one stream of a connection, and counts on it for as long as it lasts.
+    pub fn open(mut self, mut sent: Sent, sidecar: &Sidecar) -> Answer {
         let upstream = hyper::upgrade::on(&mut sent.response);
-        let (mut head, _) = sent.response.into_parts();
+        let Sent { response, lease } = sent;
+        let (mut head, _) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
-        Asked::ask(&mut head.headers);
+        self.asked.handshake.answer(&mut head, lease.is_stream());
         self.exchange.status = Some(head.status.as_u16());
-        tasks.spawn(async move { self.carry(upstream).await });
+        sidecar.tasks.spawn(async move {
+            self.carry(upstream).await;
+            drop(lease);
+        });
         Response::from_parts(head, ResponseBody::none())
     }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use portcullis_certs_watcher::Peer;
 use spiffe::SpiffeId;
+use tokio::sync::watch;
 
 use super::overheard::Alert;
 use super::pool::Pool;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub sender: http2::SendRequest<RequestBody>,
     /// What it is.
     pub link: Link,
+    /// Whether its peer takes extended CONNECT (RFC 8441 section 3); `None` until its SETTINGS are there.
+    tunnels: watch::Receiver<Option<bool>>,
     in_flight: AtomicUsize,
     opened: Instant,
     /// Milliseconds from `opened` to the end of the last request.
@@ -84,9 +87,9 @@ pub struct Unsent {
 
 impl Shared {
     /// A connection without requests.
-    pub fn new(sender: http2::SendRequest<RequestBody>, link: Link) -> Self {
+    pub fn new(sender: http2::SendRequest<RequestBody>, link: Link, tunnels: watch::Receiver<Option<bool>>) -> Self {
         let (in_flight, used) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { sender, link, in_flight, opened: Instant::now(), used }
+        Self { sender, link, tunnels, in_flight, opened: Instant::now(), used }
     }
 
     /// Requests in flight.
@@ -141,6 +144,18 @@ impl Stream {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { shared }
     }
+
+    /// Whether half of its connection's streams are taken.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.shared.load() > STREAMS_ASSUMED / 2
+    }
+
+    /// Whether one of its streams may become a tunnel. Waits for the peer's SETTINGS, which are the first that it sends.
+    pub(super) async fn may_tunnel(&self) -> bool {
+        let mut tunnels = self.shared.tunnels.clone();
+        // An error means that the connection has ended before it could tell.
+        tunnels.wait_for(Option::is_some).await.is_ok_and(|told| *told == Some(true))
+    }
 }
 
 impl Drop for Stream {
@@ -174,6 +189,11 @@ impl Lease {
             Self::Exclusive(exclusive) => &exclusive.link,
             Self::Stream(stream) => &stream.shared.link,
         }
+    }
+
+    /// Whether it is one stream of an HTTP/2 connection.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
     }
 
     /// How requests on it are addressed.

@@ -8,6 +8,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use spiffe::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use super::UpstreamError;
 use super::dial::{ToApplication, ToPeer};
@@ -18,6 +19,7 @@ use crate::drain::Tasks;
 use crate::http::fault::{self, Message};
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::http::guard::{FarEnd, Finding, Guard};
+use crate::http::upload::RequestBody;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Direction;
 use crate::tls::Alpn;
@@ -69,7 +71,8 @@ impl Opener {
     pub(super) async fn open_http1(&self) -> Result<Lease, UpstreamError> {
         let opened = match &self.route {
             Route::Peer(to) => self.open_to_peer(to, Alpn::Http1).await?,
-            Route::ApplicationHttp1(_) | Route::ApplicationHttp2(_) => self.open().await?,
+            Route::ApplicationHttp1(_) => self.open().await?,
+            Route::ApplicationHttp2(_) => return Err(UpstreamError::NoTunnels { target: Arc::clone(self.target()) }),
         };
         match opened {
             Opened::Exclusive(exclusive) => Ok(Lease::Exclusive(*exclusive)),
@@ -156,8 +159,9 @@ impl Opener {
         let shaken = builder.handshake(TokioIo::new(guard)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
         let telemetry = Arc::clone(self.telemetry());
+        let (tell, tunnels) = watch::channel(None);
         self.tasks.spawn(async move {
-            let outcome = drive(connection, driven).await;
+            let outcome = drive(learn(connection, &finding, tell), driven).await;
             match (finding.get(), outcome) {
                 (Some(violation), _) => far.record(violation.label(), &violation, &telemetry),
                 (None, Err(error)) => {
@@ -168,7 +172,7 @@ impl Opener {
                 (None, Ok(())) => {}
             }
         });
-        Ok(Opened::Shared(Arc::new(Shared::new(sender, link))))
+        Ok(Opened::Shared(Arc::new(Shared::new(sender, link, tunnels))))
     }
 
     /// The credentials under which a connection would be opened now.
@@ -220,6 +224,26 @@ impl Opener {
     fn broken(&self, error: hyper::Error) -> UpstreamError {
         UpstreamError::Exchange { target: Arc::clone(self.target()), source: Arc::new(error) }
     }
+}
+
+/// Runs an HTTP/2 connection, and tells once its peer's SETTINGS are there whether it takes extended CONNECT (RFC 8441
+/// section 3).
+async fn learn<Io>(
+    mut connection: http2::Connection<Io, RequestBody, Tasks>,
+    finding: &Finding,
+    tell: watch::Sender<Option<bool>>,
+) -> hyper::Result<()>
+where
+    Io: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = finding.opened() => {}
+    }
+    // The guard has seen them; the library, which runs on this thread too, takes them up in the same turn.
+    tokio::task::yield_now().await;
+    tell.send_replace(Some(connection.is_extended_connect_protocol_enabled()));
+    connection.await
 }
 
 /// What is kept beside a connection to a peer while it runs.

@@ -118,6 +118,31 @@ impl Pool {
         Err(self.closed())
     }
 
+    /// Takes a connection for a request that asks for a tunnel: a stream of a shared one, where the upstream takes extended
+    /// CONNECT (RFC 8441) and the request can go that way, else an HTTP/1.1 connection that no other request uses. Where the
+    /// shared ones are half full, it gets one for itself.
+    ///
+    /// # Errors
+    /// When no connection can be opened, or the upstream has no way to take a tunnel.
+    pub(super) async fn take_for_tunnel(self: &Arc<Self>, as_stream: bool) -> Result<Lease, UpstreamError> {
+        if !as_stream {
+            return self.opener.open_http1().await;
+        }
+        let lease = match self.take(true).await? {
+            // It lasts, and requests that found no stream left would have to wait for its end.
+            Lease::Stream(stream) if stream.is_crowded() => match self.opener.open().await? {
+                Opened::Exclusive(exclusive) => Lease::Exclusive(*exclusive),
+                Opened::Shared(alone) => Lease::Stream(Stream::take(alone)),
+            },
+            lease => lease,
+        };
+        match lease {
+            Lease::Exclusive(exclusive) => Ok(Lease::Exclusive(Exclusive { pool: None, ..exclusive })),
+            Lease::Stream(stream) if stream.may_tunnel().await => Ok(Lease::Stream(stream)),
+            Lease::Stream(_) => self.opener.open_http1().await,
+        }
+    }
+
     async fn open_exclusive(self: &Arc<Self>) -> Result<Lease, UpstreamError> {
         match self.opener.open().await? {
             Opened::Exclusive(mut exclusive) => {

@@ -14,7 +14,7 @@ use super::pool::Pool;
 use crate::http::framing;
 use crate::http::refusal::Refusal;
 use crate::http::target::put;
-use crate::http::upgrade::Asked;
+use crate::http::upgrade::{Asked, Handshake};
 use crate::http::upload::RequestBody;
 
 /// A request that is ready but for the form that the next hop wants.
@@ -33,12 +33,19 @@ pub struct Outgoing {
 }
 
 /// What becomes of the connection that carries a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Carriage {
     /// It carries others after it.
     Request,
-    /// It becomes a tunnel, and therefore speaks HTTP/1.1.
-    Upgrade,
+    /// It becomes a tunnel, or one of its streams does.
+    Upgrade(Handshake),
+}
+
+impl Carriage {
+    /// Of a request that asks for an upgrade, or does not.
+    pub fn of(asked: Option<&Asked>) -> Self {
+        asked.map_or(Self::Request, |asked| Self::Upgrade(asked.handshake.clone()))
+    }
 }
 
 /// A response's head, and the connection that its body comes over.
@@ -84,14 +91,16 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        let mut lease = match carriage {
+        let mut lease = match &carriage {
             Carriage::Request => pool.take(tries + 1 < TRIES).await.map_err(Failed::Upstream)?,
-            Carriage::Upgrade => pool.opener().open_http1().await.map_err(Failed::Upstream)?,
+            Carriage::Upgrade(handshake) => {
+                pool.take_for_tunnel(handshake.fits_stream()).await.map_err(Failed::Upstream)?
+            }
         };
         let (mut head, body) = request.into_parts();
         put(&mut head, &host, target.clone(), lease.next_hop()).map_err(Failed::Malformed)?;
-        if carriage == Carriage::Upgrade {
-            Asked::ask(&mut head.headers);
+        if let Carriage::Upgrade(handshake) = &carriage {
+            handshake.put(&mut head, lease.next_hop());
         }
         request = Request::from_parts(head, body);
         let spare = spare_copy(&lease, &request);

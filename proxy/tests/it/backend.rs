@@ -56,6 +56,8 @@ struct State {
     connections: AtomicUsize,
     released: Semaphore,
     abandoned: AtomicUsize,
+    /// Whether it takes WebSockets over HTTP/2.
+    takes_streams: bool,
 }
 
 /// Counts a request whose answer nobody waits for any more.
@@ -69,6 +71,15 @@ impl Drop for Abandoned<'_> {
 
 impl Backend {
     pub async fn start() -> Self {
+        Self::launch(false).await
+    }
+
+    /// One that takes WebSockets over HTTP/2 too (RFC 8441).
+    pub async fn taking_streams() -> Self {
+        Self::launch(true).await
+    }
+
+    async fn launch(takes_streams: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -76,6 +87,7 @@ impl Backend {
             connections: AtomicUsize::new(0),
             released: Semaphore::new(0),
             abandoned: AtomicUsize::new(0),
+            takes_streams,
         });
         let backend = Self { address, state };
         let serving = backend.clone();
@@ -99,6 +111,7 @@ impl Backend {
     /// Serves one connection over whatever it comes.
     pub async fn speak(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, version: Version) {
         let connection = self.state.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let takes_streams = self.state.takes_streams;
         let service = service_fn(move |request| {
             let state = Arc::clone(&self.state);
             async move { Ok::<_, Infallible>(state.answer(connection, request).await) }
@@ -109,6 +122,9 @@ impl Backend {
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             // Room for small frames that a test leaves unread: what is judged is the sidecar's room, not this one's.
             builder.initial_connection_window_size(16 << 20).initial_stream_window_size(64 << 10);
+            if takes_streams {
+                builder.enable_connect_protocol();
+            }
             let _ = builder.serve_connection(io, service).await;
         } else {
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
@@ -241,9 +257,12 @@ fn trailers_after(text: &'static str) -> Response<Body> {
 
 /// Switches protocols and sends every byte back, after a word of its own.
 fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
-    if request.headers().get("upgrade").is_none_or(|value| value != "websocket") {
+    let is_stream = request.method() == Method::CONNECT;
+    if !is_stream && request.headers().get("upgrade").is_none_or(|value| value != "websocket") {
         return respond(426, "");
     }
+    let accept = request.headers().get("sec-websocket-key").map(accept_of);
+    let spoken = request.headers().get("sec-websocket-protocol").cloned();
     let upgraded = hyper::upgrade::on(request);
     tokio::spawn(async move {
         let mut io = TokioIo::new(upgraded.await.unwrap());
@@ -257,11 +276,25 @@ fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
         let _ = io.shutdown().await;
     });
     let mut response = Response::new(Empty::new().boxed_unsync());
+    if let Some(spoken) = spoken {
+        response.headers_mut().insert("sec-websocket-protocol", spoken);
+    }
+    if is_stream {
+        return response;
+    }
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "yes")] {
+    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket")] {
         response.headers_mut().insert(name, value.parse().unwrap());
     }
+    if let Some(accept) = accept {
+        response.headers_mut().insert("sec-websocket-accept", accept.parse().unwrap());
+    }
     response
+}
+
+/// RFC 6455 section 4.2.2; the sidecar's own is held against the vector of the RFC.
+fn accept_of(key: &http::HeaderValue) -> String {
+    portcullis::http::upgrade::accept_of(key).to_str().unwrap().to_owned()
 }
 
 /// An application that does what the test says with each connection.

@@ -59,6 +59,8 @@ mod straddling;
 mod suggest;
 mod tcp;
 mod tonic;
+mod upgrades;
 mod views;
 mod websocket;
+mod websocket_http2;
 mod workload_api;

@@ -11,7 +11,9 @@ use crate::tcp::CALLER_ONLY;
 
 /// What a browser would send.
 pub const UPGRADE: &str = "GET /upgrade HTTP/1.1\r\nhost: eligibility.test\r\nconnection: keep-alive, Upgrade\r\n\
-                           upgrade: websocket\r\nsec-websocket-key: abc\r\nsec-websocket-version: 13\r\n\r\n";
+                           upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+/// What belongs to its key (RFC 6455 section 1.3).
+pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 #[tokio::test]
 async fn bytes_pass_both_ways_after_the_101() {
@@ -22,14 +24,14 @@ async fn bytes_pass_both_ways_after_the_101() {
     let answer = wire.ask(UPGRADE).await;
     assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")));
     assert!(answer.header("connection").unwrap().eq_ignore_ascii_case("upgrade"));
-    assert_eq!(answer.header("sec-websocket-accept"), Some("yes"));
+    assert_eq!(answer.header("sec-websocket-accept"), Some(ACCEPT));
     assert_eq!(soon("the welcome", wire.exactly(7)).await.unwrap(), b"welcome");
     for text in ["one", "two", "three"] {
         wire.write(text).await;
         assert_eq!(soon("the echo", wire.exactly(text.len())).await.unwrap(), text.as_bytes());
     }
     let seen = backend.last();
-    assert_eq!(seen.header("sec-websocket-key"), Some("abc"));
+    assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
     assert!(seen.header("x-forwarded-client-cert").unwrap().contains(CALLER));
     assert_eq!(sidecar.admin("/connections").await["connections"][0]["peer"], CALLER);
     // Half-close: the application ends when the caller has.

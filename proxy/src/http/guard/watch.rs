@@ -159,6 +159,11 @@ impl Watch {
         is_under_way.then_some(self.judge.heads)
     }
 
+    /// Whether the peer's SETTINGS, which are its first frame, have come whole.
+    pub fn has_opened(&self) -> bool {
+        !matches!(self.judge.stage, Stage::Silent | Stage::Opening) && !self.received.is_in_payload()
+    }
+
     /// Whether a frame of ours may be written behind what we sent.
     pub fn is_between_frames(&self) -> bool {
         self.sent.is_between()
