@@ -278,6 +278,11 @@ mod tests {
                 &["t/ns/a/sa/x", "u/ns/a/sa/x"],
                 &["t/ns/a/sa/y", "t/ns/a/sa/x/y", "t/ns/b/sa/x", "t/ns/a/x"],
             ),
+            (
+                IdentityPattern::ServiceAccount { namespace: "a".into(), account: "x.io".into() },
+                &["t/ns/a/sa/x.io"],
+                &["t/ns/a/sa/x-io", "t/ns/a/sa/xyio"],
+            ),
             (IdentityPattern::TrustDomain(TextPattern::of_istio("t*")), &["t/x", "tu/x"], &["u/x"]),
             (text("t/ns/a/sa/x"), &["t/ns/a/sa/x"], &["t/ns/a/sa/xy", "u/ns/a/sa/x"]),
             (text("t/ns/a*"), &["t/ns/a/x", "t/ns/ab"], &["t/ns/b", "tt/ns/a/x"]),

@@ -76,6 +76,18 @@ async fn shake_on(
     alpn: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<Secured> {
+    let connector = connector(shown, alpn, versions);
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(HOST).unwrap();
+    soon("a handshake", connector.connect(name, stream)).await
+}
+
+/// TLS with any chain and key, or none, that believes whoever answers and resumes a session where it is given the means.
+pub fn connector(
+    shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> TlsConnector {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_protocol_versions(versions).unwrap().dangerous();
     let builder = builder.with_custom_certificate_verifier(Arc::new(Anybody));
@@ -84,9 +96,7 @@ async fn shake_on(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    stream.set_nodelay(true)?;
-    let name = ServerName::try_from(HOST).unwrap();
-    soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    TlsConnector::from(Arc::new(config))
 }
 
 /// Plaintext.

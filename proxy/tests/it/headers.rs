@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::client::{Ask, Http};
 use crate::outbound::Pair;
 use crate::pki::{API, CALLER, Pki};
+use crate::rows::{End, Stage, Way};
 use crate::sidecar::Plan;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
@@ -97,4 +98,38 @@ async fn connections_to_the_application_are_used_again() {
     }
     assert_eq!(backend.connections(), 1);
     assert!(backend.seen().iter().all(|seen| seen.connection == 1));
+}
+
+/// CVE-2019-18802 and CVE-2026-73552: space around a value, or bytes that are no text, took rules in.
+#[tokio::test]
+async fn a_value_is_decided_on_in_its_bytes_and_without_the_space_around_it() {
+    const POLICY: &str = "
+apiVersion: policy.portcullis.dev/v1
+kind: AuthorizationPolicy
+metadata: {name: values}
+spec:
+  allow: [{name: all}]
+  deny:
+    - {name: admins, when: {headers: {x-role: ['admin*']}}}
+    - {name: strangers, to: {paths: [/tenant]}, when: {notHeaders: {x-tenant: ['good*']}}}
+";
+    let stage =
+        Stage::planned(Way::Inbound, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", |plan| plan.policy(POLICY))
+            .await;
+    let rows: &[(&str, &[u8], u16)] = &[
+        ("/a", b"x-role: user", 200),
+        ("/a", b"x-role: admin", 403),
+        ("/a", b"x-role:admin", 403),
+        ("/a", b"x-role: \t admin\t ", 403),
+        ("/a", b"x-role: admin\xff", 403),
+        ("/tenant", b"x-tenant: good", 200),
+        ("/tenant", b"x-tenant: \tgood \t", 200),
+        ("/tenant", b"x-tenant: \xffgood", 403),
+        ("/tenant", b"x-tenant: \xc3\x28", 403),
+    ];
+    for (path, field, status) in rows {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n");
+        let outcome = stage.http1([head.as_bytes(), field, b"\r\n\r\n"].concat()).await;
+        assert_eq!(outcome.end, End::Answered(*status), "{}", field.escape_ascii());
+    }
 }

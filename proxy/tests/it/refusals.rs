@@ -1,18 +1,22 @@
 //! Who is refused, why, and that nobody else notices. Each row asserts the counter of its reason.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis::ca::{Leaf, LeafOptions, Usage, Validity};
+use rustls::HandshakeKind;
+use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::backend::{Backend, nobody};
-use crate::client::{Ask, Hello, Http, is_closed, is_served};
+use crate::backend::{Backend, Raw, nobody};
+use crate::client::{Ask, HOST, Hello, Http, TLS13, connector, is_closed, is_served};
 use crate::eventually::{eventually, soon};
 use crate::peer;
 use crate::pki::{API, CALLER, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar, refused};
+use crate::wire::Wire;
 
 static TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
@@ -233,4 +237,42 @@ async fn more_handshakes_than_allowed_are_refused_early() {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// CVE-2025-23419, CVE-2022-21654: a session that is resumed is not verified again.
+#[tokio::test]
+async fn no_session_is_resumed_in_either_direction() {
+    let pki = Pki::new();
+    let (sidecar, _backend) = strict(&pki).await;
+    let leaf = pki.leaf(CALLER);
+    // One client, which would resume, and reads far enough to have been given the means.
+    let client = connector(Some((leaf.chain.der(), leaf.key())), &["http/1.1"], TLS13);
+    for _ in 0..3 {
+        let stream = TcpStream::connect(sidecar.inbound()).await.unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
+        let mut wire = Wire::new(client.connect(name, stream).await.unwrap());
+        assert_eq!(wire.ask("GET / HTTP/1.1\r\nhost: eligibility.test\r\n\r\n").await.status, 200);
+        let session = wire.io.get_ref().1;
+        assert_eq!((session.handshake_kind(), session.tls13_tickets_received()), (Some(HandshakeKind::Full), 0));
+    }
+
+    // A peer that hands out tickets, and ends each connection before it answers.
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let (seen, acceptor) = (Arc::clone(&kinds), peer::acceptor(&pki.leaf(API), &["http/1.1"]));
+    let raw = Raw::start(move |stream| {
+        let (seen, acceptor) = (Arc::clone(&seen), acceptor.clone());
+        async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            seen.lock().unwrap().push(stream.get_ref().1.handshake_kind());
+            let _ = stream.read(&mut [0; 1_000]).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await;
+    let near = Plan::new(&pki, CALLER).outbound("http", raw.address, &[API]).more("workers: 1").ready().await;
+    for _ in 0..3 {
+        assert_eq!(Http::plain_one(near.outbound()).await.get("/").await.status, 502);
+    }
+    let kinds = kinds.lock().unwrap();
+    assert!(kinds.len() >= 3 && kinds.iter().all(|kind| *kind == Some(HandshakeKind::Full)), "{kinds:?}");
 }
