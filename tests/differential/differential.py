@@ -37,11 +37,18 @@ def same(ours, other):
 
 
 def agrees(ours, other):
-    """Whether all that we forwarded stands in the view of another at the same place. We may see less, never more."""
+    """Whether all that we forwarded stands in the view of another at the same place. We may see less, never more.
+
+    A request of which we forwarded a part and then found it broken agrees with a refusal: others read a body whole before
+    they forward anything. No end of it was claimed, and its connection to the application is closed (RFC 9112 section 8).
+    """
     for place, entry in enumerate(ours.entries):
         if isinstance(entry, Refused):
             continue
-        if place >= len(other.entries) or not same(entry, other.entries[place]):
+        theirs = other.entries[place] if place < len(other.entries) else Refused(0)
+        if not entry.complete and isinstance(theirs, Refused):
+            continue
+        if not same(entry, theirs):
             return False
     return True
 
