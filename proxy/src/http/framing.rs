@@ -22,8 +22,12 @@ pub enum Connection {
 /// that we do not know, or see other ends than we do (RFC 9112 section 6.1).
 ///
 /// # Errors
-/// 400 for any other.
+/// 400 for any other, and for a length that a signed integer of 64 bits does not hold: an application that counts in one
+/// would see another end.
 pub fn request(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.get(CONTENT_LENGTH).is_some_and(|length| length.len() > LONGEST_LENGTH) {
+        return Err(Refusal::bad_request("bad_framing", "the request has a Content-Length that nobody can send"));
+    }
     match coding(headers) {
         Coding::None | Coding::Chunked => Ok(()),
         Coding::Other => {
@@ -54,6 +58,9 @@ pub fn response<B>(response: &mut Response<B>, most: usize) -> Result<Connection
         Coding::Other => Err(bad("bad_framing", "the upstream answered with a Transfer-Encoding other than `chunked`")),
     }
 }
+
+/// Digits of 10^18 less one, an exabyte, which is the last power of ten below 2^63.
+const LONGEST_LENGTH: usize = 18;
 
 enum Coding {
     None,
@@ -87,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_one_coding_or_none() {
+    fn requests_have_one_coding_or_a_length_that_can_be() {
         let te = "transfer-encoding";
         for (rows, is_good) in [
             (&[][..], true),
@@ -98,6 +105,8 @@ mod tests {
             (&[(te, "identity"), (te, "chunked")], false),
             (&[(te, "chunked;a=b")], false),
             (&[(te, "")], false),
+            (&[("content-length", "999999999999999999")], true),
+            (&[("content-length", "18446744073709551613")], false),
         ] {
             assert_eq!(request(&headers(rows)).is_ok(), is_good, "{rows:?}");
         }

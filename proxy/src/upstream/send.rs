@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::UpstreamError;
@@ -13,7 +15,7 @@ use super::lease::Lease;
 use super::pool::Pool;
 use crate::http::framing;
 use crate::http::refusal::Refusal;
-use crate::http::target::put;
+use crate::http::target::{NextHop, put};
 use crate::http::upgrade::{Asked, Handshake};
 use crate::http::upload::RequestBody;
 
@@ -102,6 +104,9 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
         if let Carriage::Upgrade(handshake) = &carriage {
             handshake.put(&mut head, lease.next_hop());
         }
+        if lease.next_hop() == NextHop::Http1 {
+            announce_body(&mut head, &body);
+        }
         request = Request::from_parts(head, body);
         let spare = spare_copy(&lease, &request);
         let unsent = match lease.send(request).await {
@@ -126,6 +131,14 @@ fn accept(mut response: Response<Incoming>, mut lease: Lease, most: usize) -> Re
         framing::Connection::Close => lease.use_once(),
     }
     Ok(Sent { response, lease })
+}
+
+/// Says in the head that a body of unknown length follows (RFC 9112 section 6.3): with GET, HEAD and CONNECT the library
+/// drops a body that the head does not announce.
+fn announce_body(head: &mut Parts, body: &RequestBody) {
+    if matches!(head.method, Method::GET | Method::HEAD) && body.size_hint().exact().is_none() {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// A copy of a request that may be sent twice, for a connection that may be dying. Others are not copied.

@@ -112,6 +112,21 @@ async fn a_chunked_body_and_its_trailers_arrive() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_arrives_with_a_method_that_rarely_has_one() {
+    let world = World::new("http").await;
+    for mut http in world.both().await {
+        for method in ["GET", "HEAD", "DELETE"] {
+            let (sender, body) = flowing();
+            sender.send(Frame::data(Bytes::from_static(b"a query"))).await.unwrap();
+            drop(sender);
+            let answer = http.send(Ask::new(method, "/hello").body(body).header("transfer-encoding", "chunked")).await;
+            assert_eq!(answer.status, 200, "{method} over {http:?}");
+            assert_eq!(world.backend.last().body, b"a query", "{method} over {http:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn trailers_of_an_answer_arrive_at_callers_that_take_them() {
     let world = World::new("http").await;
     for mut http in world.both().await {

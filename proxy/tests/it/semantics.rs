@@ -426,7 +426,11 @@ async fn the_heads_of_our_own_answers_hold_nothing_else() {
     let ask = |path: &str, more: &str| {
         format!("GET {path} HTTP/1.1\r\nhost: eligibility.test\r\nx-request-id: mine\r\n{more}\r\n")
     };
-    let refused = |line: &str| format!("HTTP/1.1 {line}\r\nx-request-id: mine\r\ncontent-length: 0\r\n\r\n");
+    // Behind what is malformed nothing is read.
+    let refused = |line: &str| {
+        let close = if line.starts_with("400") { "connection: close\r\n" } else { "" };
+        format!("HTTP/1.1 {line}\r\nx-request-id: mine\r\n{close}content-length: 0\r\n\r\n")
+    };
     for (listener, request, line) in [
         (0, ask("/closed", ""), "403 Forbidden"),
         (0, ask("/a%00", ""), "400 Bad Request"),
