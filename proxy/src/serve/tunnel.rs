@@ -63,6 +63,7 @@ impl Tunnel {
         headers::strip_hop_by_hop(&mut head.headers);
         Asked::ask(&mut head.headers);
         self.exchange.status = Some(head.status.as_u16());
+        self.exchange.parties().activity.leftover.hand_over();
         tasks.spawn(async move { self.carry(upstream).await });
         Response::from_parts(head, ResponseBody::none())
     }
