@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::trailers;
+use crate::linger::Leftover;
 
 /// A request body on its way upstream.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct RequestBody {
 pub struct Upload {
     bytes: AtomicU64,
     failed: OnceLock<UploadFault>,
+    /// Where the connection is told that nothing of it is left; `None` over HTTP/2 and without a body.
+    leftover: Option<Arc<Leftover>>,
 }
 
 /// What went wrong with a request's body, always on the caller's side.
@@ -38,6 +41,11 @@ pub enum UploadFault {
 }
 
 impl Upload {
+    /// A body that has just begun to arrive, on a connection that is to know when it was read to its end.
+    pub fn leaving(leftover: Option<Arc<Leftover>>) -> Self {
+        Self { leftover, ..Self::default() }
+    }
+
     /// Counts bytes that arrived.
     pub fn count(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -93,7 +101,7 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let Poll::Ready(mut frame) = Pin::new(inner).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut *inner).poll_frame(cx) else {
             ready!(this.stall.poll(cx));
             let _ = this.upload.failed.set(UploadFault::Stalled);
             return Poll::Ready(Some(Err(BodyError::Stalled)));
@@ -109,6 +117,11 @@ impl Body for RequestBody {
             Some(Ok(frame)) => this.upload.count(frame.data_ref().map_or(0, |data| data.remaining() as u64)),
             Some(Err(_)) => drop(this.upload.failed.set(UploadFault::Broken)),
             None => {}
+        }
+        if let Some(leftover) = &this.upload.leftover
+            && (frame.is_none() || Body::is_end_stream(inner))
+        {
+            leftover.read_to_the_end();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
     }

@@ -25,6 +25,7 @@ use crate::http::fault::{self, Message};
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::http::guard::watch::Violation;
 use crate::http::guard::{FarEnd, Finding, Guard};
+use crate::linger::{Leftover, Lingering};
 use crate::metered::Metered;
 use crate::telemetry::Telemetry;
 use crate::tls::handshake::Negotiated;
@@ -51,17 +52,28 @@ pub struct Bounds {
 pub struct Activity {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// What a connection of HTTP/1.1 would leave unread if it ended now.
+    pub leftover: Arc<Leftover>,
 }
 
 impl Activity {
-    /// Counts a request in.
-    pub fn begin(&self) {
+    /// Counts a request in. Over HTTP/1.1 a body is left over until it was read to its end, which is to be told there.
+    pub fn begin(&self, protocol: Negotiated, has_body: bool) -> Option<Arc<Leftover>> {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.leftover.taken_up(has_body);
+        (has_body && protocol == Negotiated::Http1).then(|| Arc::clone(&self.leftover))
     }
 
     /// Counts a request out, when its response has ended.
     pub fn end(&self) {
         self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note_idle(&self) {
+        let (begun, ended) = self.counts();
+        if begun == ended {
+            self.leftover.idle();
+        }
     }
 
     fn counts(&self) -> (u64, u64) {
@@ -141,9 +153,14 @@ where
                 // together, and an HTTP client that closes its half while it waits for an answer is not worth the
                 // requests that would go on for nobody.
                 .half_close(false);
+            let stream = Lingering::new(stream, Arc::clone(&activity.leftover));
             let io = TokioIo::new(Metered::new(stream, Arc::clone(&read)));
             let connection = builder.serve_connection(io, service).with_upgrades();
-            supervise(connection, http1::UpgradeableConnection::graceful_shutdown, Level::Finish, pace, entry).await
+            let shut_down = |connection: Pin<&mut http1::UpgradeableConnection<_, _>>| {
+                activity.note_idle();
+                connection.graceful_shutdown();
+            };
+            supervise(connection, shut_down, Level::Finish, pace, entry).await
         }
         Negotiated::Http2 => {
             let mut builder = http2::Builder::new(tasks);
@@ -306,7 +323,10 @@ impl<'a> Pace<'a> {
     }
 
     fn has_begun(&self, seen: (u64, u64)) -> bool {
-        seen == self.seen && self.state != Waiting::Busy && self.read.load(Ordering::Relaxed) > self.read_when_idle
+        seen == self.seen
+            && self.state != Waiting::Busy
+            && self.read.load(Ordering::Relaxed) > self.read_when_idle
+            && !self.activity.leftover.is_lingering()
     }
 
     fn wait_for(&mut self, state: Waiting, now: Instant) {

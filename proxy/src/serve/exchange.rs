@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::connection::Activity;
@@ -93,7 +94,8 @@ impl Exchange {
     /// Opens the record of a request that has just arrived. Its `x-request-id` is carried on or made; its trace context is
     /// carried on, replaced by that of our own span if the request is sampled, or made.
     pub fn open(parties: Arc<Parties>, request: &mut Request<Incoming>) -> Box<Self> {
-        parties.activity.begin();
+        let upload =
+            Arc::new(Upload::leaving(parties.activity.begin(parties.protocol, !request.body().is_end_stream())));
         let carried = headers::trace_context(request.headers());
         let span = parties.telemetry.spans.begin(parties.direction, request.method().as_str(), carried);
         let trace = span.as_ref().map(|span| span.context).or(carried);
@@ -101,7 +103,7 @@ impl Exchange {
             time: SystemTime::now(),
             started: Instant::now(),
             method: upgrade::method_of(request),
-            upload: Arc::default(),
+            upload,
             sent: 0,
             grpc: request.method() != Method::CONNECT && headers::is_grpc(request.headers()),
             is_last: false,

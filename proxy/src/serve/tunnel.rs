@@ -85,6 +85,7 @@ impl Tunnel {
         headers::strip_hop_by_hop(&mut head.headers);
         self.asked.handshake.answer(&mut head, lease.is_stream());
         self.exchange.status = Some(head.status.as_u16());
+        self.exchange.parties().activity.leftover.hand_over();
         sidecar.tasks.spawn(async move {
             self.carry(upstream).await;
             drop(lease);

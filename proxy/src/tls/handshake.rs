@@ -9,12 +9,12 @@ use portcullis_certs_watcher::{Material, Peer, PeerError, Verdict};
 use rustls::{AlertDescription, CommonState, Error as TlsError, InvalidMessage};
 use rustls_pki_types::ServerName;
 use spiffe::SpiffeId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::{Alpn, Tls, Unable};
 use crate::connections::Generation;
+use crate::linger::{self, Linger};
 
 /// A connection whose peer is known.
 #[derive(Debug)]
@@ -180,24 +180,13 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Closes the connection so that the caller gets to read why. The kernel resets a connection that is closed with bytes
-    /// unread, a TLS 1.3 client has sent its first request by then, and the reset would overtake the alert.
+    /// Closes the connection so that the caller gets to read why: a TLS 1.3 client has sent its first request by then, and
+    /// the kernel's reset for that would overtake the alert.
     pub async fn close(self) {
         let Some(mut stream) = self.stream else { return };
-        let draining = async {
-            stream.shutdown().await?;
-            let mut rest = [0; 1024];
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                match stream.read(&mut rest).await? {
-                    0 => break,
-                    count => left = left.saturating_sub(count),
-                }
-            }
-            Ok::<_, io::Error>(())
-        };
-        // Whoever sends on, or does not close, has been told and is cut.
-        let _ = tokio::time::timeout(LINGER, draining).await;
+        let mut linger = Linger::within(linger::REFUSED_HANDSHAKE);
+        // A connection that broke meanwhile needs no close.
+        let _ = std::future::poll_fn(|cx| linger.poll(&mut stream, cx)).await;
     }
 }
 
@@ -272,8 +261,3 @@ fn alert_name(alert: AlertDescription) -> String {
         name
     })
 }
-
-/// Some round trips to the other side of a region.
-const LINGER: Duration = Duration::from_millis(500);
-/// The first requests of a caller that has finished before it was judged.
-const LINGER_BYTES: usize = 64 << 10;

@@ -179,6 +179,10 @@ impl State {
             self.record(seen);
             return echo(body, is_grpc);
         }
+        if path == "/early" {
+            self.record(seen);
+            return respond(413, "too much");
+        }
         if path == "/never" {
             self.record(seen);
             let _abandoned = Abandoned(self);

@@ -34,6 +34,7 @@ mod certs;
 mod chains;
 mod decision_records;
 mod drain;
+mod early_answers;
 mod expiry;
 mod framing;
 mod grpc;
