@@ -25,8 +25,11 @@ pub enum Connection {
 /// 400 for any other, and for a length that a signed integer of 64 bits does not hold: an application that counts in one
 /// would see another end.
 pub fn request(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.get(CONTENT_LENGTH).is_some_and(|length| length.len() > LONGEST_LENGTH) {
-        return Err(Refusal::bad_request("bad_framing", "the request has a Content-Length that nobody can send"));
+    if !has_one_length(headers) {
+        return Err(Refusal::bad_request(
+            "bad_framing",
+            "the request has two Content-Lengths, or one that nobody can send",
+        ));
     }
     match coding(headers) {
         Coding::None | Coding::Chunked => Ok(()),
@@ -40,13 +43,16 @@ pub fn request(headers: &HeaderMap) -> Result<(), Refusal> {
 /// item 3): the library frames by the coding and would pass the length on.
 ///
 /// # Errors
-/// 502 for a coding other than `chunked`, for a status that HTTP does not have, and for more fields than `most`.
+/// 502 for a coding other than `chunked`, for lengths that repeat or are none, for a status that HTTP does not have, and for more fields than `most`.
 pub fn response<B>(response: &mut Response<B>, most: usize) -> Result<Connection, Refusal> {
     if !(100..=599).contains(&response.status().as_u16()) {
         return Err(bad("bad_status", "the upstream answered with a status that is none"));
     }
     if response.headers().len() > most {
         return Err(bad("too_many_fields", "the upstream answered with more header fields than `limits.headFields`"));
+    }
+    if !has_one_length(response.headers()) {
+        return Err(bad("bad_framing", "the upstream answered with two Content-Lengths, or with one that is none"));
     }
     if response.version() == Version::HTTP_2 {
         return Ok(Connection::Keep);
@@ -57,6 +63,15 @@ pub fn response<B>(response: &mut Response<B>, most: usize) -> Result<Connection
         Coding::Chunked => Ok(Connection::Keep),
         Coding::Other => Err(bad("bad_framing", "the upstream answered with a Transfer-Encoding other than `chunked`")),
     }
+}
+
+/// Whether there is no length, or one that is a number and no list. Over HTTP/2 the library lets the same one pass twice, and
+/// an HTTP/1.1 application would get two lines (RFC 9110 section 8.6).
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return true };
+    let is_number = length.len() <= LONGEST_LENGTH && length.as_bytes().iter().all(u8::is_ascii_digit);
+    is_number && !length.is_empty() && lengths.next().is_none()
 }
 
 /// Digits of 10^18 less one, an exabyte, which is the last power of ten below 2^63.
@@ -107,6 +122,8 @@ mod tests {
             (&[(te, "")], false),
             (&[("content-length", "999999999999999999")], true),
             (&[("content-length", "18446744073709551613")], false),
+            (&[("content-length", "2"), ("content-length", "2")], false),
+            (&[("content-length", "2, 2")], false),
         ] {
             assert_eq!(request(&headers(rows)).is_ok(), is_good, "{rows:?}");
         }

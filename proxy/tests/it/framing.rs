@@ -196,6 +196,17 @@ async fn a_request_without_anything_unusual_passes_whatever_it_speaks() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_repeated_over_http_2_does_not_become_two_lines() {
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        let head = request_block("POST", "/a", &[("content-length", "2"), ("content-length", "2")]);
+        let frames = [frame(HEADERS, END_HEADERS, 1, &head), frame(crate::frames::DATA, END_STREAM, 1, b"hi")];
+        let outcome = stage.http2(&frames).await;
+        assert_eq!((outcome.end, outcome.heard.len()), (End::Answered(400), 0), "{way:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_body_is_never_read_as_a_request() {
     const DENYING: &str = "
 apiVersion: policy.portcullis.dev/v1
@@ -228,7 +239,8 @@ const RESPONSES: &[(&str, &[u8], u16, &str)] = &[
     ("extensions of chunks", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0;c\r\n\r\n", 200, "ok"),
     ("a length beside chunks", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok"),
     ("chunks beside a length", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 40\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok"),
-    ("the same length twice", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
+    ("the same length twice", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok", 502, ""),
+    ("a list of lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok", 502, ""),
     ("two lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", 502, ""),
     ("a length that is none", b"HTTP/1.1 200 OK\r\ncontent-length: 2x\r\n\r\nok", 502, ""),
     ("another coding", b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nok", 502, ""),
