@@ -22,7 +22,7 @@ pub enum Connection {
 /// that we do not know, or see other ends than we do (RFC 9112 section 6.1).
 ///
 /// # Errors
-/// 400 for any other, and for a length that a signed integer of 64 bits does not hold: an application that counts in one
+/// 400 for any other, for lengths that repeat, and for one that a signed integer of 64 bits does not hold: an application that counts in one
 /// would see another end.
 pub fn request(headers: &HeaderMap) -> Result<(), Refusal> {
     if !has_one_length(headers) {
@@ -43,7 +43,8 @@ pub fn request(headers: &HeaderMap) -> Result<(), Refusal> {
 /// item 3): the library frames by the coding and would pass the length on.
 ///
 /// # Errors
-/// 502 for a coding other than `chunked`, for lengths that repeat or are none, for a status that HTTP does not have, and for more fields than `most`.
+/// 502 for a coding other than `chunked`, for lengths that repeat or are none, for a status that HTTP does not have, and for
+/// more fields than `most`.
 pub fn response<B>(response: &mut Response<B>, most: usize) -> Result<Connection, Refusal> {
     if !(100..=599).contains(&response.status().as_u16()) {
         return Err(bad("bad_status", "the upstream answered with a status that is none"));

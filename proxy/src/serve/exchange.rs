@@ -176,9 +176,18 @@ impl Exchange {
 
     /// The request had to end because what allowed it no longer holds.
     pub fn no_longer_allowed(&mut self) {
-        self.reason.get_or_insert(NO_LONGER_ALLOWED);
+        self.ended_by_us(NO_LONGER_ALLOWED);
+    }
+
+    /// The response had to end for its trailers.
+    pub fn had_too_many_trailers(&mut self) {
+        self.ended_by_us("too_many_trailers");
+    }
+
+    fn ended_by_us(&mut self, reason: &'static str) {
+        self.reason.get_or_insert(reason);
         let parties = &self.parties;
-        parties.telemetry.metrics.request_refused(parties.direction, NO_LONGER_ALLOWED);
+        parties.telemetry.metrics.request_refused(parties.direction, reason);
     }
 
     /// The upstream broke off in the middle of its response.

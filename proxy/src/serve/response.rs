@@ -101,7 +101,8 @@ impl Body for ResponseBody {
                     exchange.sent(data.remaining() as u64);
                 }
             }
-            (Some(Err(_)), Some(exchange)) => exchange.broke_off(),
+            (Some(Err(BodyError::Trailers)), Some(exchange)) => exchange.had_too_many_trailers(),
+            (Some(Err(BodyError::Upstream(_) | BodyError::Revoked)), Some(exchange)) => exchange.broke_off(),
             (None, _) | (_, None) => {}
         }
         Poll::Ready(frame)

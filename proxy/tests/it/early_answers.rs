@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use portcullis::app::Stop;
+use portcullis::http::upgrade::accept_of;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backend::{Backend, Raw, nobody};
@@ -224,8 +225,14 @@ async fn a_tunnel_goes_on_when_the_application_closes_its_half() {
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
-            let agreed = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye";
-            stream.write_all(agreed).await.unwrap();
+            let head = String::from_utf8(head).unwrap();
+            let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+            let accept = accept_of(&key.parse().unwrap());
+            let agreed = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n\r\nbye",
+                accept.to_str().unwrap()
+            );
+            stream.write_all(agreed.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.unwrap();
@@ -234,7 +241,15 @@ async fn a_tunnel_goes_on_when_the_application_closes_its_half() {
     })
     .await;
     let far = Plan::new(&pki, API).inbound("http", application.address).ready().await;
-    let mut wire = secured(far.inbound(), &pki.leaf(CALLER)).await;
+    let near = Plan::new(&pki, CALLER).outbound("http", far.inbound(), &[API]).ready().await;
+    says_more(secured(far.inbound(), &pki.leaf(CALLER)).await).await;
+    assert_eq!(soon("the caller's bytes", hearing.recv()).await.unwrap(), b"one two three", "to the far sidecar");
+    says_more(plain(near.outbound()).await).await;
+    assert_eq!(soon("the caller's bytes", hearing.recv()).await.unwrap(), b"one two three", "through both");
+}
+
+/// Opens a tunnel, hears its other side close, and goes on talking.
+async fn says_more<Io: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<Io>) {
     // With bytes behind the head, which the library has read before there is a tunnel.
     wire.write(format!("{UPGRADE}one")).await;
     assert_eq!(wire.answer(true).await.status, 101);
@@ -243,7 +258,6 @@ async fn a_tunnel_goes_on_when_the_application_closes_its_half() {
         wire.write(word).await;
     }
     wire.io.shutdown().await.unwrap();
-    assert_eq!(soon("the caller's bytes", hearing.recv()).await.unwrap(), b"one two three");
 }
 
 #[tokio::test]

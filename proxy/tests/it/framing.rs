@@ -385,7 +385,7 @@ async fn surplus_bytes_never_answer_the_next_request() {
     }
 }
 
-/// The library's own bound on what it reads of a refused body.
+/// What is read of a body behind its answer is bounded: see `linger.rs`.
 #[tokio::test]
 async fn a_large_body_that_is_refused_is_not_read_to_its_end() {
     let pki = Pki::new();

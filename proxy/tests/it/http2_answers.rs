@@ -15,7 +15,7 @@ use crate::frames::{
 use crate::peer;
 use crate::pki::{API, CALLER, Pki};
 use crate::rows::{BOTH, Way};
-use crate::sidecar::{Plan, Sidecar};
+use crate::sidecar::{Plan, Sidecar, answered};
 use crate::wire::Answer;
 
 /// A sidecar, and what answers each request with the frames of the row.
@@ -236,6 +236,23 @@ async fn a_malformed_body_breaks_off_and_is_never_a_whole_answer() {
             }
         }
         assert!(wrong.is_empty(), "{way:?}:\n{}", wrong.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn too_many_trailers_of_an_answer_break_it_off_and_are_counted() {
+    let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
+    let trailers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        for got in stage.asked("GET", &trailed(&[], &trailers, END_STREAM)).await {
+            assert!(got.is_err(), "{way:?}: {got:?}");
+        }
+        let direction = if way == Way::Inbound { "inbound" } else { "outbound" };
+        stage.sidecar.eventually_counts(&answered(direction, "too_many_trailers"), 2).await;
+        for got in stage.asked("GET", &trailed(&[], &trailers[1..], END_STREAM)).await {
+            assert_eq!(got.unwrap().text(), "hi", "{way:?}");
+        }
     }
 }
 
