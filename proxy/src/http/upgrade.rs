@@ -98,14 +98,14 @@ impl Asked {
             return match status {
                 StatusCode::OK => Ok(true),
                 other if other.is_success() => {
-                    Err(not_agreed("the upstream agreed to a WebSocket in no way that is known"))
+                    Err(not_agreed("upgrade_not_agreed", "the upstream agreed to a WebSocket in no way that is known"))
                 }
                 _ => Ok(false),
             };
         }
         match &self.handshake {
             _ if status == StatusCode::SWITCHING_PROTOCOLS && !is_websocket(response.headers()) => {
-                Err(not_agreed("the upstream switched to a protocol that it was not asked for"))
+                Err(not_agreed("unexpected_upgrade", "the upstream switched to a protocol that it was not asked for"))
             }
             // Over HTTP/1.1 the caller has the key, and compares by itself.
             Handshake::Http1(_) => Ok(status == StatusCode::SWITCHING_PROTOCOLS),
@@ -114,12 +114,16 @@ impl Asked {
                 if accept.is_some_and(|accept| *accept == accept_of(key)) {
                     return Ok(true);
                 }
-                Err(not_agreed("the upstream's Sec-WebSocket-Accept is not the one for the key that it got"))
+                Err(not_agreed(
+                    "bad_websocket_accept",
+                    "the upstream's Sec-WebSocket-Accept is not the one for the key that it got",
+                ))
             }
             // To the caller, success would be a tunnel (RFC 9110 section 9.3.6).
-            Handshake::Http2(_) if status.is_success() => {
-                Err(not_agreed("the upstream answered a WebSocket's handshake and did not switch protocols"))
-            }
+            Handshake::Http2(_) if status.is_success() => Err(not_agreed(
+                "upgrade_not_agreed",
+                "the upstream answered a WebSocket's handshake and did not switch protocols",
+            )),
             Handshake::Http2(_) => Ok(false),
         }
     }
@@ -202,8 +206,8 @@ fn asks_for_stream<B>(request: &Request<B>) -> bool {
         && request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
 }
 
-fn not_agreed(text: &str) -> Refusal {
-    Refusal { status: StatusCode::BAD_GATEWAY, reason: "unexpected_upgrade", text: text.to_owned() }
+fn not_agreed(reason: &'static str, text: &str) -> Refusal {
+    Refusal { status: StatusCode::BAD_GATEWAY, reason, text: text.to_owned() }
 }
 
 fn switching(headers: &mut HeaderMap) {

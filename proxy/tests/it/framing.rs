@@ -116,9 +116,11 @@ async fn requests_end_where_the_application_sees_them_end() {
             let got: Vec<_> = outcome.heard.iter().map(|request| line_and_body(request)).collect();
             assert_eq!((outcome.end, &got[..], outcome.is_open), (*end, *heard, *is_open), "{way:?}: {name}");
         }
-        let direction = if way == Way::Inbound { "inbound" } else { "outbound" };
-        assert!(stage.sidecar.count(&closed(direction, "malformed_request")) > 10, "those that the library refuses");
-        assert_eq!(stage.sidecar.count(&answered(direction, "bad_framing")), 4, "those that we refuse");
+        assert!(
+            stage.sidecar.count(&closed(way.direction(), "malformed_request")) > 10,
+            "those that the library refuses"
+        );
+        assert_eq!(stage.sidecar.count(&answered(way.direction(), "bad_framing")), 4, "those that we refuse");
     }
 }
 

@@ -248,8 +248,7 @@ async fn too_many_trailers_of_an_answer_break_it_off_and_are_counted() {
         for got in stage.asked("GET", &trailed(&[], &trailers, END_STREAM)).await {
             assert!(got.is_err(), "{way:?}: {got:?}");
         }
-        let direction = if way == Way::Inbound { "inbound" } else { "outbound" };
-        stage.sidecar.eventually_counts(&answered(direction, "too_many_trailers"), 2).await;
+        stage.sidecar.eventually_counts(&answered(way.direction(), "too_many_trailers"), 2).await;
         for got in stage.asked("GET", &trailed(&[], &trailers[1..], END_STREAM)).await {
             assert_eq!(got.unwrap().text(), "hi", "{way:?}");
         }

@@ -25,6 +25,16 @@ pub enum Way {
     Outbound,
 }
 
+impl Way {
+    /// As metrics and logs name it.
+    pub fn direction(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// What the application does with a connection behind an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {

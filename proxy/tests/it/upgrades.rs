@@ -3,6 +3,7 @@
 
 use crate::frames::{DATA, END_HEADERS, HEADERS, block, frame};
 use crate::rows::{BOTH, End, Outcome, Stage, Way};
+use crate::sidecar::answered;
 use crate::tcp::CALLER_ONLY;
 
 /// A request that would be served, were it read as one.
@@ -190,16 +191,16 @@ fn connect(fields: &[(&str, &str)]) -> Vec<u8> {
 #[tokio::test]
 async fn extended_connect_reaches_an_http_1_1_application_as_the_get_that_it_stands_for() {
     for way in BOTH {
-        for (answer, status) in [
-            (&b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"[..], 403),
-            (b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\n\r\n", 426),
+        for (answer, status, reason) in [
+            (&b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"[..], 403, None),
+            (b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\n\r\n", 426, None),
             // Success without a switch would be a tunnel to the caller.
-            (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 502),
-            (b"HTTP/1.1 204 No Content\r\n\r\n", 502),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 502, Some("upgrade_not_agreed")),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", 502, Some("upgrade_not_agreed")),
             // The application has to know the key that it got, and to switch to what it was asked for.
-            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 502),
-            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n", 502),
-            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 502),
+            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 502, Some("bad_websocket_accept")),
+            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n", 502, Some("bad_websocket_accept")),
+            (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 502, Some("unexpected_upgrade")),
         ] {
             let stage = Stage::answering(way, answer).await;
             let fields = [
@@ -211,6 +212,9 @@ async fn extended_connect_reaches_an_http_1_1_application_as_the_get_that_it_sta
             ];
             let outcome = stage.http2(&[connect(&fields), frame(DATA, 0, 1, EARLY.as_bytes())]).await;
             assert_eq!((outcome.end, outcome.is_open), (End::Answered(status), true), "{way:?}: {outcome:?}");
+            if let Some(reason) = reason {
+                assert_eq!(stage.sidecar.count(&answered(way.direction(), reason)), 1, "{way:?}: {reason}");
+            }
             let [heard] = &outcome.heard[..] else { panic!("{way:?}: {:?}", outcome.heard) };
             assert!(heard.starts_with("GET /chat?a=%2f HTTP/1.1\r\n") && heard.ends_with("\r\n\r\n"), "{heard:?}");
             assert!(heard.contains("\r\nconnection: upgrade\r\n") && heard.contains("\r\nupgrade: websocket\r\n"), "{heard:?}");
