@@ -318,7 +318,7 @@ async fn forward(
 
     // 6. To the application.
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
-    let body = RequestBody::passing(body, exchange.upload(), stall);
+    let body = RequestBody::passing(body, exchange.upload(), stall, sidecar.limits.head_fields);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
     let outgoing = Outgoing { head, body, host, target: forwarded, carriage: Carriage::of(asked.as_ref()) };
     let sent = tokio::select! {

@@ -221,7 +221,7 @@ async fn forward(
     let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };
-    let body = RequestBody::passing(body, exchange.upload(), stall);
+    let body = RequestBody::passing(body, exchange.upload(), stall, sidecar.limits.head_fields);
     let carriage = Carriage::of(asked.as_ref());
     exchange.host = Some(host.clone());
     let sent = send::send(&outbound.pool, Outgoing { head, body, host, target, carriage }, limit).await;

@@ -45,6 +45,13 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes from a response what belongs to one connection, and the reason that is ours alone to give: nobody at the other
+/// end tells our application why we refused.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(REASON);
+}
+
 /// Removes every header by which a peer could pretend to an identity, in any spelling that a CGI-style application would
 /// read as the same name (`_` for `-`).
 pub fn strip_identity(headers: &mut HeaderMap) {

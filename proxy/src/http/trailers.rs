@@ -2,9 +2,9 @@
 //! into the head: nothing has been decided on them.
 
 use http::header::{
-    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, COOKIE, DATE, EXPECT, EXPIRES, HOST, HeaderName, LOCATION,
-    MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VARY, WARNING, WWW_AUTHENTICATE,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, COOKIE, DATE, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName,
+    LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER, SET_COOKIE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, WARNING, WWW_AUTHENTICATE,
 };
 
 use http_body::Frame;
@@ -12,17 +12,13 @@ use http_body::Frame;
 use super::headers::{REQUEST_ID, is_identity};
 use crate::telemetry::trace_context::TRACEPARENT;
 
-/// More trailer fields than this break the message off. It is the default of `limits.headFields`, and gRPC, which uses
-/// trailers most, needs three and its own metadata.
-pub const MOST: usize = 100;
-
-/// Removes from a frame of trailers what must not stand in them: fields that frame, route, authenticate or change how the message is taken
-/// (RFC 9110 section 6.5.1), fields of the connection, and fields by which somebody could pass as somebody else.
-/// Returns whether there are few enough; any other frame is as it should be.
+/// Removes from a frame of trailers what must not stand in them: fields that frame, route, authenticate or change how the
+/// message is taken (RFC 9110 section 6.5.1), fields of the connection, and fields by which somebody could pass as somebody
+/// else. Returns whether there were no more than `most`, which is `limits.headFields`; any other frame is as it should be.
 #[must_use]
-pub fn clean<D>(frame: &mut Frame<D>) -> bool {
+pub fn clean<D>(frame: &mut Frame<D>, most: usize) -> bool {
     let Some(trailers) = frame.trailers_mut() else { return true };
-    if trailers.len() > MOST {
+    if trailers.len() > most {
         return false;
     }
     if trailers.keys().any(is_forbidden) {
@@ -34,13 +30,23 @@ pub fn clean<D>(frame: &mut Frame<D>) -> bool {
     true
 }
 
+/// In any spelling that a CGI-style application would read as the same name (`_` for `-`).
 fn is_forbidden(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let begins = FORBIDDEN_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning));
-    begins || FORBIDDEN.contains(name) || FORBIDDEN_TOO.contains(&text) || is_identity(name)
+    if is_identity(name) {
+        return true;
+    }
+    if !name.as_str().contains('_') {
+        return is_forbidden_text(name.as_str());
+    }
+    is_forbidden_text(&name.as_str().replace('_', "-"))
 }
 
-const FORBIDDEN: [HeaderName; 25] = [
+fn is_forbidden_text(name: &str) -> bool {
+    let begins = FORBIDDEN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    begins || FORBIDDEN_TOO.contains(&name) || FORBIDDEN.iter().any(|forbidden| forbidden == name)
+}
+
+const FORBIDDEN: [HeaderName; 26] = [
     AGE,
     AUTHORIZATION,
     CACHE_CONTROL,
@@ -49,6 +55,7 @@ const FORBIDDEN: [HeaderName; 25] = [
     DATE,
     EXPECT,
     EXPIRES,
+    FORWARDED,
     HOST,
     LOCATION,
     MAX_FORWARDS,
@@ -100,6 +107,12 @@ mod tests {
             "x-request-id",
             "traceparent",
             "x-portcullis-reason",
+            "content_length",
+            "forwarded",
+            "set_cookie",
+            "x_forwarded_for",
+            "x_request_id",
+            "x_portcullis-else",
         ];
         let kept = ["grpc-message", "grpc-status", "grpc-status-details-bin", "server-timing", "x-sum"];
         let mut trailers = HeaderMap::new();
@@ -107,7 +120,7 @@ mod tests {
             trailers.append(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap());
         }
         let mut frame = Frame::<Bytes>::trailers(trailers);
-        assert!(clean(&mut frame));
+        assert!(clean(&mut frame, gone.len() + kept.len()));
         let mut left: Vec<_> = frame.trailers_ref().unwrap().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, kept);
@@ -116,12 +129,11 @@ mod tests {
     #[test]
     fn too_many_trailers_are_not_cleaned_but_refused() {
         let mut trailers = HeaderMap::new();
-        for _ in 0..MOST {
+        for _ in 0..3 {
             trailers.append("x-a", "1".parse().unwrap());
         }
-        assert!(clean(&mut Frame::<Bytes>::trailers(trailers.clone())));
-        trailers.append("x-a", "1".parse().unwrap());
-        assert!(!clean(&mut Frame::<Bytes>::trailers(trailers)));
-        assert!(clean(&mut Frame::data(Bytes::new())));
+        assert!(clean(&mut Frame::<Bytes>::trailers(trailers.clone()), 3));
+        assert!(!clean(&mut Frame::<Bytes>::trailers(trailers), 2), "each value counts");
+        assert!(clean(&mut Frame::data(Bytes::new()), 0));
     }
 }

@@ -20,6 +20,7 @@ pub struct RequestBody {
     inner: Option<Incoming>,
     upload: Arc<Upload>,
     stall: Stall,
+    most_trailers: usize,
 }
 
 /// How a request's body is doing: it is read by the upstream connection's task, and asked about by the request's.
@@ -65,13 +66,14 @@ impl Upload {
 impl RequestBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { inner: None, upload: Arc::default(), stall: Stall::after(Duration::ZERO) }
+        Self { inner: None, upload: Arc::default(), stall: Stall::after(Duration::ZERO), most_trailers: 0 }
     }
 
-    /// Passes `body` on, counts its bytes, and gives up when the sender pauses longer than `stall` (zero: never).
-    pub fn passing(body: Incoming, upload: &Arc<Upload>, stall: Duration) -> Self {
+    /// Passes `body` on, counts its bytes, and gives up when the sender pauses longer than `stall` (zero: never) or ends it
+    /// with more than `most_trailers`.
+    pub fn passing(body: Incoming, upload: &Arc<Upload>, stall: Duration, most_trailers: usize) -> Self {
         let inner = (!body.is_end_stream()).then_some(body);
-        Self { inner, upload: Arc::clone(upload), stall: Stall::after(stall) }
+        Self { inner, upload: Arc::clone(upload), stall: Stall::after(stall), most_trailers }
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -89,7 +91,7 @@ pub enum BodyError {
     /// The sender paused for longer than `timeouts.bodyStall`.
     #[error("the body stalled")]
     Stalled,
-    /// More than [`trailers::MOST`].
+    /// More trailer fields than `limits.headFields`.
     #[error("the body has too many trailer fields")]
     Trailers,
 }
@@ -108,7 +110,7 @@ impl Body for RequestBody {
         };
         this.stall.moved();
         if let Some(Ok(frame)) = &mut frame
-            && !trailers::clean(frame)
+            && !trailers::clean(frame, this.most_trailers)
         {
             let _ = this.upload.failed.set(UploadFault::Broken);
             return Poll::Ready(Some(Err(BodyError::Trailers)));

@@ -23,7 +23,7 @@ pub enum BodyError {
     /// The upstream broke it off. Its reason is passed on, so nothing stands between it and who looks for it.
     #[error(transparent)]
     Upstream(#[from] hyper::Error),
-    /// More than [`trailers::MOST`].
+    /// More trailer fields than `limits.headFields`.
     #[error("the response has too many trailer fields")]
     Trailers,
     /// What allowed the request no longer holds.
@@ -45,7 +45,7 @@ enum Source {
     /// Our own short answer.
     Own(Option<Bytes>),
     /// The upstream's.
-    Upstream { body: Incoming, lease: Option<Lease> },
+    Upstream { body: Incoming, lease: Option<Lease>, most_trailers: usize },
 }
 
 impl ResponseBody {
@@ -59,13 +59,13 @@ impl ResponseBody {
         Self { source: Source::Own(None), exchange: None }
     }
 
-    /// The upstream's answer.
-    pub fn upstream(body: Incoming, lease: Lease, exchange: Box<Exchange>) -> Self {
+    /// The upstream's answer, which may end with so many trailer fields.
+    pub fn upstream(body: Incoming, lease: Lease, most_trailers: usize, exchange: Box<Exchange>) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream() {
             give_back(&mut lease);
         }
-        Self { source: Source::Upstream { body, lease }, exchange: Some(exchange) }
+        Self { source: Source::Upstream { body, lease, most_trailers }, exchange: Some(exchange) }
     }
 }
 
@@ -77,7 +77,7 @@ impl Body for ResponseBody {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Source::Upstream { body, lease } => {
+            Source::Upstream { body, lease, most_trailers } => {
                 // Asked before each frame only when there is a doubt, and by whoever has to wait.
                 if this.exchange.as_ref().is_some_and(|exchange| exchange.is_in_doubt())
                     && revoked(&mut this.exchange, cx)
@@ -88,7 +88,8 @@ impl Body for ResponseBody {
                     let revoked = revoked(&mut this.exchange, cx);
                     return if revoked { Poll::Ready(Some(Err(BodyError::Revoked))) } else { Poll::Pending };
                 };
-                let frame = frame.map(|frame| frame.map_err(BodyError::from).and_then(cleaned));
+                let frame =
+                    frame.map(|frame| frame.map_err(BodyError::from).and_then(|frame| cleaned(frame, *most_trailers)));
                 if frame.is_none() || body.is_end_stream() {
                     give_back(lease);
                 }
@@ -127,14 +128,12 @@ impl Body for ResponseBody {
 /// so is one that has asked for a tunnel and gets none.
 pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answer {
     let (mut head, body) = sent.response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
-    // Ours alone: nobody at the other end tells our application why we refused.
-    head.headers.remove(headers::REASON);
+    headers::strip_response(&mut head.headers);
     if exchange.is_last || (exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye)) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.status = Some(head.status.as_u16());
-    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, exchange))
+    Response::from_parts(head, ResponseBody::upstream(body, sent.lease, sent.most_trailers, exchange))
 }
 
 /// Whether the response must end because its request is not allowed any more.
@@ -147,8 +146,8 @@ fn revoked(exchange: &mut Option<Box<Exchange>>, cx: &mut Context<'_>) -> bool {
     over
 }
 
-fn cleaned(mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-    if trailers::clean(&mut frame) { Ok(frame) } else { Err(BodyError::Trailers) }
+fn cleaned(mut frame: Frame<Bytes>, most: usize) -> Result<Frame<Bytes>, BodyError> {
+    if trailers::clean(&mut frame, most) { Ok(frame) } else { Err(BodyError::Trailers) }
 }
 
 fn give_back(lease: &mut Option<Lease>) {

@@ -80,9 +80,9 @@ impl Tunnel {
     /// tunnel is one stream of a connection, and counts on it for as long as it lasts.
     pub fn open(mut self, mut sent: Sent, sidecar: &Sidecar) -> Answer {
         let upstream = hyper::upgrade::on(&mut sent.response);
-        let Sent { response, lease } = sent;
+        let Sent { response, lease, .. } = sent;
         let (mut head, _) = response.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_response(&mut head.headers);
         self.asked.handshake.answer(&mut head, lease.is_stream());
         self.exchange.status = Some(head.status.as_u16());
         self.exchange.parties().activity.leftover.hand_over();

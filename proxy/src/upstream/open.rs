@@ -126,7 +126,11 @@ impl Opener {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(self.head_bytes.max(SMALLEST_BUFFER)).max_headers(self.head_fields);
+        builder
+            .max_buf_size(self.head_bytes.max(SMALLEST_BUFFER))
+            // The buffer may hold twice that before it is looked at.
+            .max_header_size(self.head_bytes)
+            .max_headers(self.head_fields);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
         self.tasks.spawn(async move {

@@ -57,6 +57,8 @@ pub struct Sent {
     pub response: Response<Incoming>,
     /// To be given back when the body has been read.
     pub lease: Lease,
+    /// How many trailer fields it may end with.
+    pub most_trailers: usize,
 }
 
 /// Why there is no response.
@@ -130,7 +132,7 @@ fn accept(mut response: Response<Incoming>, mut lease: Lease, most: usize) -> Re
         framing::Connection::Keep => {}
         framing::Connection::Close => lease.use_once(),
     }
-    Ok(Sent { response, lease })
+    Ok(Sent { response, lease, most_trailers: most })
 }
 
 /// Says in the head that a body of unknown length follows (RFC 9112 section 6.3): with GET, HEAD and CONNECT the library

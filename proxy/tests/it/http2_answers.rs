@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::backend::Raw;
 use crate::client::{Ask, Http};
 use crate::frames::{
-    ACK, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PREFACE, PUSH_PROMISE, RST_STREAM, SETTINGS, block,
-    frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PREFACE, PUSH_PROMISE, RST_STREAM,
+    SETTINGS, block, frame,
 };
 use crate::peer;
 use crate::pki::{API, CALLER, Pki};
@@ -178,7 +178,21 @@ fn malformed_heads() -> Vec<Row> {
         ("data before the head", vec![frame(DATA, END_STREAM, 1, b"HTTP/1.1 200 OK\r\n\r\n")]),
         ("a push", vec![frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82])]),
         ("no answer", vec![frame(RST_STREAM, 0, 1, &[0, 0, 0, 2])]),
+        ("more fields than are let through", fields(&[("x-a", "1"); 101])),
+        ("a larger head than is let through", split(&[(":status", "200"), ("x-a", &"1".repeat(70_000))])),
     ]
+}
+
+/// A head in as many frames as it takes.
+fn split(fields: &[(&str, &str)]) -> Vec<Vec<u8>> {
+    let block = block(fields);
+    let mut parts = block.chunks(16_384);
+    let first = frame(HEADERS, END_STREAM, 1, parts.next().unwrap());
+    let count = parts.len();
+    let rest = parts
+        .enumerate()
+        .map(|(index, part)| frame(CONTINUATION, if index + 1 == count { END_HEADERS } else { 0 }, 1, part));
+    [first].into_iter().chain(rest).collect()
 }
 
 #[tokio::test]

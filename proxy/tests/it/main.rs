@@ -29,6 +29,7 @@ mod sidecar;
 mod wire;
 
 // What is shown on it.
+mod answers_framing;
 mod bounds;
 mod certs;
 mod chains;
@@ -60,6 +61,7 @@ mod straddling;
 mod suggest;
 mod tcp;
 mod tonic;
+mod trailers;
 mod upgrades;
 mod views;
 mod websocket;

@@ -261,3 +261,15 @@ async fn other_forms_of_extended_connect_are_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_answer_that_opens_a_tunnel_gives_no_reason_of_ours() {
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nx-portcullis-reason: forged\r\nx-a: 1\r\n\r\n";
+    for way in BOTH {
+        let outcome = Stage::cutting_off(way, answer).await.http1(opening("")).await;
+        assert_eq!(outcome.end, End::Answered(101), "{way:?}");
+        let answer = outcome.answer.unwrap();
+        assert_eq!((answer.header("x-a"), answer.header("x-portcullis-reason")), (Some("1"), None), "{way:?}");
+    }
+}
