@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use portcullis::http::headers::{is_grpc, join_cookies, request_id, strip_hop_by_hop, strip_identity, trace_context};
+use portcullis::http::headers::{is_grpc, join_cookies, request_id, strip_request, trace_context};
 use portcullis::telemetry::trace_context::TraceContext;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -20,15 +20,13 @@ fuzz_target!(|bytes: &[u8]| {
     if let Some(context) = trace_context(&headers) {
         assert_eq!(TraceContext::parse(context.header().as_bytes()), Some(context));
     }
-    strip_hop_by_hop(&mut headers);
-    strip_identity(&mut headers);
+    strip_request(&mut headers);
     join_cookies(&mut headers);
     let mut again = headers.clone();
-    strip_hop_by_hop(&mut again);
-    strip_identity(&mut again);
+    strip_request(&mut again);
     join_cookies(&mut again);
     assert_eq!(again, headers);
-    for gone in ["connection", "keep-alive", "transfer-encoding", "upgrade", "x-forwarded-client-cert"] {
+    for gone in ["connection", "keep-alive", "transfer-encoding", "upgrade", "x-forwarded-client-cert", "ssl_client_verify"] {
         assert!(!headers.contains_key(gone), "{gone}");
     }
     let id = request_id(&mut headers);

@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use libfuzzer_sys::fuzz_target;
-use portcullis::http::headers::strip_hop_by_hop;
+use portcullis::http::headers::strip_request;
 use portcullis::http::target::NextHop;
 use portcullis::http::upgrade::{Handshake, Wanted, accept_of, wanted};
 
@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(accept.len(), 28);
         assert_eq!(accept, accept_of(key));
     }
-    strip_hop_by_hop(&mut headers);
+    strip_request(&mut headers);
     for handshake in [Handshake::Http1(key.clone()), Handshake::Http2(HeaderValue::from_static("ours"))] {
         for next in [NextHop::Http1, NextHop::Http2, NextHop::Http2Tls] {
             let (mut head, ()) = Request::new(()).into_parts();

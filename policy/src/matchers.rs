@@ -4,6 +4,7 @@
 //! turns that around. [`Doubt`] carries which of the two is asked for.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::request::{HeaderValues, bare_host};
 use crate::text::TextPattern;
@@ -54,7 +55,7 @@ impl HostPattern {
     /// Whether a host as sent matches. A text without a port would miss the host with one: in doubt both count.
     pub(crate) fn matches(&self, host: &str, doubt: Doubt) -> bool {
         match self {
-            Self::Exact(exact) => exact.eq_ignore_ascii_case(bare_host(host)),
+            Self::Exact(exact) => is_same(exact, bare_host(host)),
             Self::Below(suffix) => {
                 let host = bare_host(host);
                 let at = host.len().checked_sub(suffix.len()).filter(|at| *at > 0);
@@ -68,10 +69,22 @@ impl HostPattern {
     }
 }
 
+/// Names without case; an IPv6 address has many spellings and is one address in all of them.
+fn is_same(exact: &str, host: &str) -> bool {
+    exact.eq_ignore_ascii_case(host)
+        || bracketed(exact).zip(bracketed(host)).is_some_and(|(exact, host)| {
+            exact.parse::<Ipv6Addr>().is_ok_and(|exact| host.parse::<Ipv6Addr>().is_ok_and(|host| exact == host))
+        })
+}
+
+fn bracketed(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.strip_suffix(']')
+}
+
 /// A DNS name, or an address; an IPv6 one in brackets.
 fn is_host(text: &str) -> bool {
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+    match bracketed(text) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => text.split('.').all(|label| {
             !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         }),
@@ -234,7 +247,11 @@ mod tests {
         let rows: &[(&str, &[&str], &[&str])] = &[
             ("a.example", &["a.example", "A.Example:443", "a.example."], &["b.a.example", "", "a.example.org"]),
             ("*.Example", &["a.example", "a.b.EXAMPLE:1"], &["example", ".example", "aexample", ""]),
-            ("[::1]", &["[::1]:80", "[::1]"], &["::1"]),
+            (
+                "[::1]",
+                &["[::1]:80", "[::1]", "[0:0::0:1]:80", "[0000::0001]"],
+                &["::1", "[::2]", "[::ffff:0.0.0.1]", "[x]"],
+            ),
             ("10.0.0.1", &["10.0.0.1:8080"], &["10.0.0.10"]),
         ];
         for (pattern, matching, others) in rows {

@@ -124,6 +124,17 @@ struct Listeners {
     health: StdListener,
 }
 
+/// What weakens a rule is told of at each start.
+fn tell_of_encoded_slashes(config: &Config, metrics: &Metrics) {
+    let deciding =
+        || config.inbound.iter().filter_map(|inbound| Some((inbound.listen, inbound.encoded_slash.as_ref()?)));
+    for (listen, slashes) in deciding() {
+        let (reason, until) = (&slashes.reason, slashes.until_written());
+        tracing::warn!(%listen, reason, until, "paths with `%2F` are forwarded, which servers read in two ways");
+    }
+    metrics.encoded_slash_listeners(deciding().count() as f64);
+}
+
 /// Starts a sidecar. Identity, trust and policy that are absent or broken do not keep it from starting, only from being
 /// ready.
 ///
@@ -133,6 +144,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses()?;
     let metrics = Arc::new(Metrics::new());
+    tell_of_encoded_slashes(&config, &metrics);
     let (access_log, log_writer) = access_log::open(&config.logs.access, Arc::clone(&metrics))
         .with_context(|| format!("the access log {:?} cannot be opened", config.logs.access))?;
     let control =

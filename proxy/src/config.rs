@@ -3,6 +3,7 @@
 //! The file is read once; changing it takes a restart. What it points at (identity, trust, policy) is watched.
 
 mod answerers;
+mod encoded_slash;
 pub mod labels;
 mod read;
 mod show;
@@ -23,6 +24,7 @@ use portcullis_policy::{DefaultAction, Options};
 use spiffe::{SpiffeId, TrustDomain};
 
 pub use self::answerers::{Answerers, NoSuchService, of_service};
+pub use self::encoded_slash::EncodedSlashes;
 pub use self::show::{stale_crl_word, unknown_status_word};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
@@ -121,6 +123,8 @@ pub struct Inbound {
     pub forward: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
+    /// See [`EncodedSlashes`]; by default a path with one is refused.
+    pub encoded_slash: Option<EncodedSlashes>,
 }
 
 /// One listener for the application.

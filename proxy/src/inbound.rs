@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use portcullis_certs_watcher::{Material, Peer};
 use portcullis_policy::Request as Asking;
-use portcullis_policy::path::{EncodedSlash, Path};
+use portcullis_policy::path::Path;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -48,6 +48,7 @@ pub struct Inbound {
     protocol: Protocol,
     /// Whose address and port are what policy knows as the destination.
     forward: SocketAddr,
+    encoded_slash: Option<config::EncodedSlashes>,
     application: ToApplication,
     http1: Arc<Pool>,
     http2: Arc<Pool>,
@@ -79,6 +80,7 @@ impl Inbound {
         Arc::new(Self {
             protocol: config.protocol,
             forward: config.forward,
+            encoded_slash: config.encoded_slash.clone(),
             http1: pool(Route::ApplicationHttp1(application.clone())),
             http2: pool(Route::ApplicationHttp2(application.clone())),
             application,
@@ -266,21 +268,17 @@ async fn forward(
     let host = target::host(request.uri(), request.headers(), request.version())?;
 
     // 3. What the application will not see must not be decided on either.
-    headers::strip_hop_by_hop(request.headers_mut());
-    headers::strip_identity(request.headers_mut());
+    headers::strip_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
         headers::join_cookies(request.headers_mut());
     }
 
     // 4. May it? Decided on the path that is forwarded.
-    let path = Path::normalise(asked_for.as_str().as_bytes(), EncodedSlash::Refuse)
+    let path = Path::normalise(asked_for.as_str().as_bytes(), config::EncodedSlashes::now(&inbound.encoded_slash))
         .map_err(|error| Refusal::bad_request(error.label(), error.to_string()))?;
     let forwarded = match path.target() {
         Cow::Borrowed(_) => asked_for.clone(),
-        Cow::Owned(normal) => {
-            let malformed = |_| Refusal::bad_request("bad_target", "the target is malformed");
-            PathAndQuery::try_from(normal).map_err(malformed)?
-        }
+        Cow::Owned(normal) => PathAndQuery::try_from(normal).map_err(|_| target::malformed())?,
     };
     exchange.target = Some(forwarded.clone());
     let verdict = decide(connection, &request, &host, &path, exchange)?;

@@ -209,8 +209,7 @@ async fn forward(
     let host = target::host(request.uri(), request.headers(), request.version())?;
 
     // 3. What belongs to this hop stays here; nobody but a sidecar says who calls.
-    headers::strip_hop_by_hop(request.headers_mut());
-    headers::strip_identity(request.headers_mut());
+    headers::strip_request(request.headers_mut());
     if request.version() == Version::HTTP_2 {
         headers::join_cookies(request.headers_mut());
     }

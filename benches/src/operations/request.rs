@@ -24,8 +24,7 @@ pub fn headers_inbound() -> Result<Work, Failure> {
             let trace = headers::trace_context(&map);
             std::hint::black_box(headers::is_grpc(&map));
             let request_id = headers::request_id(&mut map);
-            headers::strip_hop_by_hop(&mut map);
-            headers::strip_identity(&mut map);
+            headers::strip_request(&mut map);
             headers::join_cookies(&mut map);
             map.insert(headers::FORWARDED_CLIENT_CERT, forwarded.clone());
             map.insert(TRACEPARENT, trace.unwrap_or_else(TraceContext::generate).header());
@@ -47,8 +46,7 @@ pub fn headers_outbound() -> Result<Work, Failure> {
             let trace = headers::trace_context(&map);
             std::hint::black_box(headers::is_grpc(&map));
             let request_id = headers::request_id(&mut map);
-            headers::strip_hop_by_hop(&mut map);
-            headers::strip_identity(&mut map);
+            headers::strip_request(&mut map);
             map.insert(TRACEPARENT, trace.unwrap_or_else(TraceContext::generate).header());
             request_id
         });

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod credentials;
+mod paths;
 mod policy;
 mod telemetry;
 
@@ -118,7 +119,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
 }
 
 fn inbound(item: Item<'_>) -> Option<Inbound> {
-    let fields = item.fields(&["listen", "forward", "protocol"])?;
+    let fields = item.fields(&["listen", "forward", "protocol", "paths"])?;
     let listen = fields.required("listen").and_then(address);
     let forward = fields.required("forward").and_then(|item| {
         let forward = address(item)?;
@@ -128,7 +129,12 @@ fn inbound(item: Item<'_>) -> Option<Inbound> {
         Some(forward)
     });
     let protocol = fields.required("protocol").and_then(protocol);
-    Some(Inbound { listen: listen?, forward: forward?, protocol: protocol? })
+    let paths = fields.optional("paths");
+    let encoded_slash = paths.map_or(Some(None), paths::paths);
+    if let Some(paths) = paths.filter(|_| protocol == Some(Protocol::Tcp)) {
+        paths.error(CODES.bad_value, "`paths` is for HTTP, and the protocol is `tcp`").help("leave it out");
+    }
+    Some(Inbound { listen: listen?, forward: forward?, protocol: protocol?, encoded_slash: encoded_slash? })
 }
 
 fn outbound(item: Item<'_>) -> Option<Outbound> {
@@ -282,6 +288,7 @@ const UNSUPPORTED: &str = "C021";
 // C022 is a rule of the policy that cannot mean what it says.
 const KEYS_ELSEWHERE: &str = "C023";
 const ALLOWS_BY_DEFAULT: &str = "C024";
+const DECIDES_SLASHES: &str = "C025";
 static CODES: Codes = Codes {
     encoding: "C001",
     too_large: "C002",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{AllowByDefault, Answerers, Config, Identity, Limits, Policy, Timeouts};
+use super::{AllowByDefault, Answerers, Config, EncodedSlashes, Identity, Limits, Policy, Timeouts};
 use crate::telemetry::access_log::Destination;
 use crate::telemetry::log::Format;
 
@@ -20,7 +20,14 @@ impl Config {
         let inbound: Vec<Value> = self
             .inbound
             .iter()
-            .map(|one| json!({ "listen": one.listen, "forward": one.forward, "protocol": one.protocol.label() }))
+            .map(|one| {
+                json!({
+                    "listen": one.listen,
+                    "forward": one.forward,
+                    "protocol": one.protocol.label(),
+                    "paths": paths(one.encoded_slash.as_ref()),
+                })
+            })
             .collect();
         let outbound: Vec<Value> = self
             .outbound
@@ -88,6 +95,14 @@ fn identity(identity: &Identity) -> Value {
             json!({ "workloadApi": api, "spiffeId": spiffe_id })
         }
     }
+}
+
+fn paths(slashes: Option<&EncodedSlashes>) -> Value {
+    json!({
+        "encodedSlash": if slashes.is_some() { "decide" } else { "refuse" },
+        "reason": slashes.map(|slashes| &slashes.reason),
+        "until": slashes.and_then(EncodedSlashes::until_written),
+    })
 }
 
 fn policy(policy: &Policy) -> Value {

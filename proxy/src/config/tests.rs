@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use portcullis_certs_watcher::workload_api::{Choice, Endpoint};
 use portcullis_certs_watcher::{BundleSource, RevocationPolicy, StaleList, UnknownStatus};
+use portcullis_policy::path::EncodedSlash;
 
 use super::*;
 
@@ -323,6 +324,36 @@ fn what_is_allowed_by_default_is_warned_of() {
     check_mistakes(
         &with_policy("defaultActionUntil: 2027-01-31T00:00:00Z"),
         &["C014 `defaultActionUntil` is for `defaultAction: allow`"],
+    );
+}
+
+/// The smallest configuration with `paths` in its inbound listener.
+fn with_paths(paths: &str) -> String {
+    SMALLEST.replace("protocol: http}", &format!("protocol: http, paths: {paths}}}"))
+}
+
+#[test]
+fn encoded_slashes_are_decided_on_for_a_reason_only_and_warned_of() {
+    let text = with_paths("{encodedSlash: decide, reason: object names, until: 2027-01-31T00:00:00Z}");
+    let checked = Config::read("c", text.as_bytes(), None).unwrap();
+    let slashes = checked.config.inbound[0].encoded_slash.clone().unwrap();
+    assert_eq!((&*slashes.reason, slashes.until), ("object names", Some(1_801_353_600)));
+    assert!(checked.warnings.to_string().contains("warning[C025]"), "{}", checked.warnings);
+    let shown = &checked.config.to_json()["inbound"][0]["paths"];
+    assert_eq!((&shown["encodedSlash"], &shown["until"]), (&"decide".into(), &"2027-01-31T00:00:00Z".into()));
+    for (until, expected) in [(None, EncodedSlash::Decide), (Some(0), EncodedSlash::Refuse)] {
+        let slashes = EncodedSlashes { until, ..slashes.clone() };
+        assert_eq!(EncodedSlashes::now(&Some(slashes)), expected, "{until:?}");
+    }
+    assert_eq!(EncodedSlashes::now(&None), EncodedSlash::Refuse);
+    assert_eq!(read(&with_paths("{encodedSlash: refuse}")).unwrap().inbound[0].encoded_slash, None);
+    check_mistakes(&with_paths("{encodedSlash: decide}"), &["C010 `encodedSlash: decide` is without a reason"]);
+    check_mistakes(&with_paths("{encodedSlash: decide, reason: \" \"}"), &["C010 `encodedSlash: decide` is without"]);
+    check_mistakes(&with_paths("{encodedSlash: forward}"), &["C014 `encodedSlash` cannot be `forward`"]);
+    check_mistakes(&with_paths("{encodedSlash: refuse, reason: a}"), &["C014 `reason` is for `encodedSlash: decide`"]);
+    check_mistakes(
+        &with_paths("{encodedSlash: decide, reason: a}").replace("protocol: http,", "protocol: tcp,"),
+        &["C014 `paths` is for HTTP", "C025 paths with `%2F`"],
     );
 }
 

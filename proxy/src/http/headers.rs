@@ -18,49 +18,61 @@ pub const REASON: HeaderName = HeaderName::from_static("x-portcullis-reason");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Removes the fields that belong to one connection (RFC 9110 section 7.6.1), among them those that `Connection` lists.
-/// `TE: trailers` stays, because gRPC needs it; `Connection` cannot list away what the next hop relies on.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in connection_listed(headers) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    if let Entry::Occupied(te) = headers.entry(TE)
-        && (te.get() != TRAILERS || te.iter().count() > 1)
-    {
-        let wants_trailers = te.iter().any(|value| {
-            value
-                .to_str()
-                .is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case(TRAILERS)))
-        });
-        te.remove_entry_mult();
-        if wants_trailers {
-            headers.insert(TE, HeaderValue::from_static(TRAILERS));
-        }
-    }
+/// Removes from a request what belongs to one connection (RFC 9110 section 7.6.1), and every header by which a peer could
+/// pretend to an identity, in any spelling that a CGI-style application would read as the same name (`_` for `-`).
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, is_identity);
 }
 
 /// Removes from a response what belongs to one connection, and the reason that is ours alone to give: nobody at the other
 /// end tells our application why we refused.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(REASON);
+    strip(headers, |name| *name == REASON);
 }
 
-/// Removes every header by which a peer could pretend to an identity, in any spelling that a CGI-style application would
-/// read as the same name (`_` for `-`).
-pub fn strip_identity(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_identity) {
+/// One pass over the names: a message with nothing of this pays for no more, and allocates nothing. `Connection` cannot list
+/// away what the next hop relies on.
+fn strip(headers: &mut HeaderMap, is_pretended: impl Fn(&HeaderName) -> bool) {
+    let mut gone = Vec::new();
+    let (mut lists, mut has_te) = (false, false);
+    for name in headers.keys() {
+        if is_of_connection(name) {
+            lists |= *name == CONNECTION;
+            gone.push(name.clone());
+        } else if *name == TE {
+            has_te = true;
+        } else if is_pretended(name) {
+            gone.push(name.clone());
+        }
+    }
+    if lists {
+        gone.extend(connection_listed(headers));
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if has_te {
+        keep_trailers_alone(headers);
+    }
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    // Every one of them starts with one of these letters.
+    name.as_str().starts_with(['c', 'k', 'p', 't', 'u']) && OF_CONNECTION.contains(name)
+}
+
+/// `TE: trailers` is for the next hop as well, because gRPC needs it; what else it says is not.
+fn keep_trailers_alone(headers: &mut HeaderMap) {
+    let Entry::Occupied(te) = headers.entry(TE) else { return };
+    if te.get() == TRAILERS && te.iter().count() == 1 {
         return;
     }
-    let names: Vec<HeaderName> = headers.keys().filter(|name| is_identity(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
+    let wants_trailers = te.iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case(TRAILERS)))
+    });
+    te.remove_entry_mult();
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static(TRAILERS));
     }
 }
 
@@ -70,9 +82,11 @@ pub fn forwarded_client_cert(own: &SpiffeId, peer: &SpiffeId, fingerprint: &str)
     HeaderValue::try_from(format!("By={own};Hash={fingerprint};URI={peer}")).ok()
 }
 
-/// The caller's `x-request-id` if it is fit to be logged and carried on, else a new one.
+/// The caller's `x-request-id` if it is one, and fit to be logged and carried on, else a new one.
 pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
-    let carried = headers.get(REQUEST_ID).filter(|value| {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    let carried = only.filter(|value| {
         (1..=REQUEST_ID_LIMIT).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
     });
     if let Some(carried) = carried {
@@ -123,26 +137,30 @@ pub(super) fn is_identity(name: &HeaderName) -> bool {
     if !name.starts_with(['x', 'c', 'l', 's']) {
         return false;
     }
-    let same = |known: &str| {
-        known.len() == name.len() && known.bytes().zip(name.bytes()).all(|(k, n)| k == n || (k == b'-' && n == b'_'))
+    let begins = |known: &str| {
+        let same = known.bytes().zip(name.bytes()).all(|(k, n)| k == n || (k == b'-' && n == b'_'));
+        same && name.len() >= known.len() && matches!(name.as_bytes().get(known.len()), None | Some(b'-' | b'_'))
     };
-    IDENTITY.iter().any(|known| same(known))
+    IDENTITY.iter().any(|known| begins(known))
 }
 
-/// Headers in which proxies tell applications who called: Envoy, RFC 9440, Linkerd, nginx as commonly configured, and ours.
-const IDENTITY: [&str; 11] = [
+/// Headers in which proxies tell applications whose certificate they verified, each with what follows it behind a dash
+/// (`-chain`, `-info`, `-subject-dn`, `-verify`): Envoy, Traefik, RFC 9440, Linkerd, nginx and HAProxy as commonly configured,
+/// and ours. Names of end users (`x-remote-user`, `x-auth-request-user`) pass: a gateway within the mesh sets those, and policy
+/// says who may call in its place.
+const IDENTITY: [&str; 10] = [
     "x-forwarded-client-cert",
-    "x-forwarded-client-cert-chain",
+    "x-forwarded-tls-client-cert",
     "x-client-cert",
-    "x-ssl-client-cert",
+    "x-ssl-client",
     "x-spiffe-id",
     "client-cert",
-    "client-cert-chain",
     "l5d-client-id",
-    "ssl-client-cert",
+    "ssl-client",
     "x-portcullis-reason",
     "x-portcullis-caller",
 ];
+const OF_CONNECTION: [HeaderName; 5] = [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
 /// What `Connection` cannot list away: the next hop frames and routes by it, it is set by us, or, as `TE`, which HTTP/1.1
 /// clients have to list, it is judged by itself.
 const KEPT: [HeaderName; 7] =
@@ -183,7 +201,7 @@ mod tests {
             ("x-other", "1"),
             ("accept", "*/*"),
         ]);
-        strip_hop_by_hop(&mut map);
+        strip_request(&mut map);
         assert_eq!(names(&map), ["accept"]);
     }
 
@@ -191,7 +209,7 @@ mod tests {
     fn connection_cannot_list_away_host_length_or_ours() {
         let listed = "host, content-length, x-request-id, traceparent, x-forwarded-client-cert";
         let mut map = headers(&[("connection", listed), ("host", "a"), ("content-length", "3"), ("x-request-id", "r")]);
-        strip_hop_by_hop(&mut map);
+        strip_request(&mut map);
         assert_eq!(names(&map), ["content-length", "host", "x-request-id"]);
     }
 
@@ -201,7 +219,7 @@ mod tests {
             [("trailers", Some("trailers")), ("gzip", None), ("gzip, Trailers", Some("trailers")), ("", None)]
         {
             let mut map = headers(&[("te", sent)]);
-            strip_hop_by_hop(&mut map);
+            strip_request(&mut map);
             assert_eq!(map.get(TE).map(|value| value.to_str().unwrap()), kept, "{sent}");
         }
     }
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn te_is_judged_by_itself_where_connection_lists_it() {
         let mut map = headers(&[("connection", "TE"), ("te", "trailers")]);
-        strip_hop_by_hop(&mut map);
+        strip_request(&mut map);
         assert_eq!(map.get(TE).unwrap(), "trailers");
     }
 
@@ -220,12 +238,20 @@ mod tests {
             ("x_forwarded_client_cert", "1"),
             ("x-forwarded_client-cert", "1"),
             ("client-cert", "1"),
+            ("client-cert-chain", "1"),
             ("l5d-client-id", "1"),
+            ("ssl-client-verify", "SUCCESS"),
+            ("ssl_client_subject_dn", "CN=root"),
+            ("x-ssl-client-dn", "CN=root"),
+            ("x-forwarded-tls-client-cert-info", "1"),
+            ("client-certainty", "1"),
+            ("ssl-clients", "1"),
             ("x-forwarded-for", "10.0.0.1"),
+            ("x-remote-user", "eve"),
             ("cookie", "a=b"),
         ]);
-        strip_identity(&mut map);
-        assert_eq!(names(&map), ["cookie", "x-forwarded-for"]);
+        strip_request(&mut map);
+        assert_eq!(names(&map), ["client-certainty", "cookie", "ssl-clients", "x-forwarded-for", "x-remote-user"]);
     }
 
     #[test]
@@ -238,6 +264,10 @@ mod tests {
             assert_eq!(made.len(), 32, "{unfit}");
             assert_eq!(map.get(REQUEST_ID), Some(&made));
         }
+        let mut two = headers(&[("x-request-id", "abc-1"), ("x-request-id", "a b")]);
+        let made = request_id(&mut two);
+        assert_eq!(two.get_all(REQUEST_ID).iter().collect::<Vec<_>>(), [&made]);
+        assert_ne!(made, "abc-1");
     }
 
     #[test]

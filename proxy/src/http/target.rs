@@ -1,5 +1,7 @@
 //! What a request asks for: its host and its path, agreed upon by every place that names them.
 
+use std::net::Ipv6Addr;
+
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
@@ -45,6 +47,10 @@ pub fn path_and_query(method: &Method, uri: &Uri, limit: usize) -> Result<PathAn
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Refusal { status, reason: "connect", text: "CONNECT is not carried".to_owned() });
     }
+    // Authority-form is for CONNECT alone (RFC 9112 section 3.2.3), and no other scheme is ours to answer for.
+    if uri.authority().is_some() && !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(Refusal::bad_request("bad_target", "the request's target is neither a path nor a URI of HTTP"));
+    }
     match uri.path_and_query() {
         Some(target) if target.as_str().len() > limit => {
             let text = "the target is longer than `limits.uriBytes`".to_owned();
@@ -52,8 +58,6 @@ pub fn path_and_query(method: &Method, uri: &Uri, limit: usize) -> Result<PathAn
         }
         Some(target) if target.as_str() == "*" && method == Method::OPTIONS => Ok(target.clone()),
         Some(target) if target.as_str().starts_with('/') => Ok(target.clone()),
-        // Absolute-form without a path is the root (RFC 9112 section 3.2.2).
-        None if uri.authority().is_some() => Ok(PathAndQuery::from_static("/")),
         _ => Err(Refusal::bad_request("bad_target", "the request's target is no path")),
     }
 }
@@ -85,22 +89,39 @@ pub fn put(head: &mut Parts, host: &str, path_and_query: PathAndQuery, next: Nex
         parts.scheme = Some(if next == NextHop::Http2 { Scheme::HTTP } else { Scheme::HTTPS });
         parts.authority = Some(host.parse().map_err(|_| bad_host())?);
     }
-    head.uri = Uri::from_parts(parts).map_err(|_| Refusal::bad_request("bad_target", "the target is malformed"))?;
+    head.uri = Uri::from_parts(parts).map_err(|_| malformed())?;
     Ok(())
 }
 
+/// 400 for a target that cannot be sent on.
+pub fn malformed() -> Refusal {
+    Refusal::bad_request("bad_target", "the target is malformed")
+}
+
+/// The host as it stands, if it is one that a rule can name: a name of DNS or an address, with or without a port. Escapes,
+/// userinfo, lists and what else RFC 3986 section 3.2 lets stand in an authority are read in more than one way.
 fn checked(host: &str) -> Result<Box<str>, Refusal> {
-    let authority: Authority = host.parse().map_err(|_| bad_host())?;
-    let has_userinfo = authority.as_str().contains('@');
-    // An empty port is allowed by RFC 3986 and means none; anything else behind the colon must be a port.
-    let port_is_bad = match host.rfind([':', ']']) {
-        Some(at) if host.as_bytes().get(at) == Some(&b':') => {
-            let port = host.get(at + 1..).unwrap_or_default();
-            !port.is_empty() && authority.port_u16().is_none()
+    let (is_good, after) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, after)) => (address.parse::<Ipv6Addr>().is_ok(), after),
+        None => {
+            let (name, after) = host.split_at(host.find(':').unwrap_or(host.len()));
+            (is_name(name), after)
         }
-        _ => false,
     };
-    if has_userinfo || port_is_bad || authority.host().is_empty() { Err(bad_host()) } else { Ok(host.into()) }
+    if is_good && is_port(after) { Ok(host.into()) } else { Err(bad_host()) }
+}
+
+/// Labels with dots between them, and perhaps one behind the last.
+fn is_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    labels.split('.').all(|label| !label.is_empty() && label.bytes().all(is_part))
+}
+
+/// Nothing, or a colon and a port. An empty one is allowed by RFC 3986 section 3.2.3 and means none.
+fn is_port(after: &str) -> bool {
+    let Some(port) = after.strip_prefix(':') else { return after.is_empty() };
+    port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 fn same_host(authority: &str, field: &str) -> bool {
@@ -149,6 +170,12 @@ mod tests {
         check("/", &["a:x"], V::HTTP_11, Err("bad_host"));
         check("/", &["a b"], V::HTTP_11, Err("bad_host"));
         check("/", &["a/b"], V::HTTP_11, Err("bad_host"));
+        for bad in ["a,b", "a;b", "a..b", ".", "[]", "[a]", "[::1]x", "[::1%25lo]", "[v1.a]", ":80", "a:+80", "a:1:2"] {
+            check("/", &[bad], V::HTTP_11, Err("bad_host"));
+        }
+        for good in ["a.", "a_b", "a:", "a.:1", "[::1]:", "a:00080", "10.0.0.1:65535"] {
+            check("/", &[good], V::HTTP_11, Ok(good));
+        }
     }
 
     #[test]
@@ -164,6 +191,10 @@ mod tests {
         assert_eq!(path_and_query(&Method::GET, &"*".parse().unwrap(), 100).unwrap_err().reason, "bad_target");
         assert_eq!(path_and_query(&Method::CONNECT, &"a:443".parse().unwrap(), 100).unwrap_err().reason, "connect");
         assert_eq!(path_and_query(&Method::GET, &"http://a".parse().unwrap(), 100).unwrap(), "/");
+        for other in ["a", "a:80", "ftp://a/", "://a/", "http://a?b"] {
+            let refused = path_and_query(&Method::GET, &other.parse().unwrap(), 100).unwrap_err();
+            assert_eq!(refused.reason, "bad_target", "{other}");
+        }
         assert_eq!(path_and_query(&Method::GET, &"/long".parse().unwrap(), 4).unwrap_err().reason, "uri_too_long");
     }
 }

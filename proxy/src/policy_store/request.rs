@@ -57,8 +57,8 @@ impl Gone<'_> {
     /// Whether the policy allows it, on this connection. Nothing is counted. What can only be told from header fields that are
     /// not known any more is not allowed.
     pub fn is_allowed(&self, policy: &Loaded, connection: Connection<'_>) -> bool {
-        // It was a path when it came; were it none, nothing would be allowed.
-        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Refuse) else { return false };
+        // It was a path when it came; were it none, nothing would be allowed. One with `%2F` came where that is decided on.
+        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Decide) else { return false };
         let headers = Fields { all: self.headers, looked_at: Cell::new(false) };
         let request =
             Request { connection, method: self.method.as_str(), host: self.host, path: &path, headers: &headers };

@@ -3,14 +3,18 @@
 //! Labels are enums or names from our own configuration and policy: nothing a peer sends can make a new series. The
 //! recorder belongs to one sidecar, so that several in one process (tests, the demo) count apart.
 
+mod names;
+
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::inventory::{Family, Inventory};
+use self::names::*;
+pub(super) use self::names::{ANCHOR_PEERS, CRL_NEXT_UPDATE, NOT_AFTER};
+use super::inventory::Inventory;
 
 /// Which way a connection or request goes: inbound is mesh to application, outbound is application to mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,9 +101,7 @@ impl Metrics {
                 builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &BUCKETS).unwrap_or_default()
             });
         let recorder = builder.build_recorder();
-        for (name, unit, help) in DESCRIPTIONS {
-            describe(&recorder, name, *unit, help);
-        }
+        describe_all(&recorder);
         Self {
             handle: recorder.handle(),
             inbound: PerDirection::new(&recorder, Direction::Inbound),
@@ -222,6 +224,11 @@ impl Metrics {
         self.gauge(POLICY_DEFAULT_ALLOW, allows);
     }
 
+    /// Publishes how many listeners are configured to forward paths with `%2F`.
+    pub fn encoded_slash_listeners(&self, count: f64) {
+        self.gauge(ENCODED_SLASH, count);
+    }
+
     /// Publishes when the documents of the copy in the state directory were read from the policy directories.
     pub fn policy_copy_taken(&self, taken: SystemTime) {
         self.gauge(POLICY_COPY_TAKEN, seconds(taken));
@@ -303,88 +310,6 @@ impl fmt::Debug for PerDirection {
 fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
-
-fn describe(recorder: &PrometheusRecorder, name: &'static str, unit: Option<Unit>, help: &'static str) {
-    if name.ends_with("_total") {
-        recorder.describe_counter(name.into(), unit, help.into());
-    } else if name.ends_with("_seconds") && !name.ends_with("timestamp_seconds") {
-        recorder.describe_histogram(name.into(), unit, help.into());
-    } else {
-        recorder.describe_gauge(name.into(), unit, help.into());
-    }
-}
-
-const HANDSHAKES: &str = "portcullis_tls_handshakes_total";
-const HANDSHAKE_SECONDS: &str = "portcullis_tls_handshake_seconds";
-const HANDSHAKES_IN_FLIGHT: &str = "portcullis_tls_handshakes_in_flight";
-const CONNECTIONS: &str = "portcullis_connections_open";
-const CONNECTIONS_CLOSED: &str = "portcullis_connections_refused_total";
-const REQUESTS: &str = "portcullis_http_requests_total";
-const REQUEST_SECONDS: &str = "portcullis_http_request_seconds";
-const REQUESTS_REFUSED: &str = "portcullis_http_requests_refused_total";
-const DECISIONS: &str = "portcullis_policy_decisions_total";
-const RELOADS: &str = "portcullis_reload_total";
-const READY: &str = "portcullis_ready";
-const GENERATION: &str = "portcullis_generation";
-const GENERATION_SINCE: &str = "portcullis_generation_timestamp_seconds";
-const POLICY_TAKEN: &str = "portcullis_policy_taken_timestamp_seconds";
-const POLICY_FROM_STATE: &str = "portcullis_policy_from_state";
-const POLICY_OUTDATED: &str = "portcullis_policy_outdated";
-const POLICY_DEFAULT_ALLOW: &str = "portcullis_policy_default_allow";
-const POLICY_COPY_TAKEN: &str = "portcullis_policy_copy_taken_timestamp_seconds";
-const POLICY_COPIES: &str = "portcullis_policy_copies_total";
-const ACCESS_LOG_DROPPED: &str = "portcullis_access_log_dropped_total";
-const ACCEPT_PAUSES: &str = "portcullis_accept_pauses_total";
-
-// What comes and goes, and is therefore published whole.
-pub(super) const NOT_AFTER: Family = Family {
-    name: "portcullis_certificate_not_after_timestamp_seconds",
-    help: "End of life of certificates in use, in seconds since 1970",
-};
-pub(super) const CRL_NEXT_UPDATE: Family = Family {
-    name: "portcullis_crl_next_update_timestamp_seconds",
-    help: "When the newest revocation list of an issuer has to have a successor, in seconds since 1970",
-};
-pub(super) const ANCHOR_PEERS: Family = Family {
-    name: "portcullis_anchor_peers",
-    help: "Peers whose certificate chains to an anchor: connected now, or within the last 24 hours (the least, where there are thousands)",
-};
-
-const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
-    (HANDSHAKES, None, "TLS handshakes by direction, result (ok, refused) and reason of a refusal"),
-    (HANDSHAKE_SECONDS, Some(Unit::Seconds), "Time of TLS handshakes that ended well"),
-    (HANDSHAKES_IN_FLIGHT, None, "TLS handshakes under way"),
-    (CONNECTIONS, None, "Open connections"),
-    (CONNECTIONS_CLOSED, None, "Connections refused, or cut while open, by cause"),
-    (REQUESTS, None, "HTTP requests by direction and status"),
-    (REQUEST_SECONDS, Some(Unit::Seconds), "Time from a request's head to the end of its response"),
-    (REQUESTS_REFUSED, None, "HTTP requests answered by the sidecar itself, by reason"),
-    (DECISIONS, None, "Policy decisions by deciding policy and rule; mode audit decided nothing"),
-    (
-        RELOADS,
-        None,
-        "Reloads by kind (identity, trust, crl, deny_list, policy, policy_copy), result (success, refused) and reason of a refusal",
-    ),
-    (READY, None, "1 while the sidecar is ready, 0 while it is not"),
-    (GENERATION, None, "Number of the generation in force; crl and deny_list count with trust"),
-    (GENERATION_SINCE, None, "When the generation in force was put in force, in seconds since 1970"),
-    (
-        POLICY_TAKEN,
-        None,
-        "When the documents of the policy in force were read from the policy directories, in seconds since 1970",
-    ),
-    (POLICY_FROM_STATE, None, "1 while the policy in force is the copy in the state directory"),
-    (POLICY_OUTDATED, None, "1 while the policy in force is older than the documents on disk, which are refused"),
-    (POLICY_DEFAULT_ALLOW, None, "1 while what no policy denies is allowed where none is there to allow"),
-    (POLICY_COPY_TAKEN, None, "When the documents of the copy in the state directory were read, in seconds since 1970"),
-    (
-        POLICY_COPIES,
-        None,
-        "Copies of the policy in the state directory by result (success, failed) and reason of a failure",
-    ),
-    (ACCESS_LOG_DROPPED, None, "Access log lines dropped because the log could not be written fast enough"),
-    (ACCEPT_PAUSES, None, "Pauses of accepting connections because no file descriptors were left"),
-];
 
 /// From 100 µs, a local request without TLS work, to 60 s, the longest that anyone waits for.
 const BUCKETS: [f64; 17] =

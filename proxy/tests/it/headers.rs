@@ -4,9 +4,10 @@ use portcullis::http::headers::FORWARDED_CLIENT_CERT;
 
 use crate::backend::Backend;
 use crate::client::{Ask, Http};
+use crate::frames::{END_HEADERS, END_STREAM, HEADERS, frame};
 use crate::outbound::Pair;
 use crate::pki::{API, CALLER, Pki};
-use crate::rows::{End, Stage, Way};
+use crate::rows::{BOTH, End, Outcome, Stage, Way, request_block};
 use crate::sidecar::Plan;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
@@ -132,4 +133,154 @@ spec:
         let outcome = stage.http1([head.as_bytes(), field, b"\r\n\r\n"].concat()).await;
         assert_eq!(outcome.end, End::Answered(*status), "{}", field.escape_ascii());
     }
+}
+
+/// Sends header fields in both versions: each of them in a line, or as a field of HTTP/2, whose names are small.
+async fn both(stage: &Stage, fields: &[(&str, &str)]) -> [Outcome; 2] {
+    let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let one = stage.http1(format!("GET / HTTP/1.1\r\nhost: eligibility.test\r\n{lines}\r\n")).await;
+    let small: Vec<_> = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
+    let small: Vec<_> = small.iter().map(|(name, value)| (&**name, *value)).collect();
+    let block = request_block("GET", "/", &small);
+    let two = stage.http2(&[frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)]).await;
+    [one, two]
+}
+
+/// The values that the application heard under a name.
+fn values<'a>(outcome: &'a Outcome, name: &str) -> Vec<&'a str> {
+    assert_eq!((outcome.end, outcome.heard.len()), (End::Answered(200), 1), "{outcome:?}");
+    let fields = outcome.heard[0].split("\r\n").skip(1).filter_map(|line| line.split_once(": "));
+    fields.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+#[tokio::test]
+async fn no_spelling_of_an_identity_passes_and_users_do() {
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        let forged = [
+            "X-Forwarded-Client-Cert",
+            "x_forwarded_client_cert",
+            "x-forwarded_client-cert",
+            "X-Forwarded-Tls-Client-Cert-Info",
+            "Client-Cert",
+            "client_cert_chain",
+            "ssl-client-subject-dn",
+            "SSL_CLIENT_VERIFY",
+            "X-SSL-Client-CN",
+            "x-spiffe-id",
+            "l5d-client-id",
+            "x-portcullis-caller",
+        ];
+        let fields: Vec<_> = forged.iter().chain(&forged).map(|name| (*name, "URI=spiffe://prod.test/root")).collect();
+        let passing = [("x-remote-user", "eve"), ("x-auth-request-user", "eve"), ("x-forwarded-for", "10.0.0.1")];
+        for outcome in both(&stage, &[&fields[..], &passing].concat()).await {
+            for name in forged.iter().filter(|name| !name.eq_ignore_ascii_case("x-forwarded-client-cert")) {
+                assert_eq!(values(&outcome, name), [""; 0], "{way:?} {name}");
+            }
+            let told = values(&outcome, "x-forwarded-client-cert");
+            match way {
+                Way::Inbound => {
+                    let [told] = told[..] else { panic!("{told:?}") };
+                    let hash = told.strip_prefix(&format!("By={API};Hash=")).unwrap();
+                    let hash = hash.strip_suffix(&format!(";URI={CALLER}")).unwrap();
+                    assert!(hash.len() == 64 && hash.bytes().all(|byte| b"0123456789abcdef".contains(&byte)), "{told}");
+                }
+                Way::Outbound => assert_eq!(told, [""; 0]),
+            }
+            for (name, value) in passing {
+                assert_eq!(values(&outcome, name), [value], "{way:?} {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn connection_removes_what_it_lists_and_neither_ours_nor_the_host() {
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        let listed = "X-Mine, close, host,x-forwarded-client-cert , traceparent,, x-request-id, content-length, b@d";
+        let row = format!(
+            "POST / HTTP/1.1\r\nhost: eligibility.test\r\nConnection: {listed}\r\nconnection: cookie\r\nx-mine: 1\r\ncookie: a=b\r\n\
+             x-request-id: r-1\r\ntraceparent: {TRACE}\r\nkeep-alive: timeout=5\r\nproxy-connection: close\r\n\
+             te: gzip, trailers\r\ncontent-length: 2\r\n\r\nhi"
+        );
+        let outcome = stage.http1(row).await;
+        for name in ["x-mine", "cookie", "connection", "keep-alive", "proxy-connection"] {
+            assert_eq!(values(&outcome, name), [""; 0], "{way:?} {name}");
+        }
+        assert_eq!(values(&outcome, "host"), ["eligibility.test"]);
+        assert_eq!((values(&outcome, "x-request-id"), values(&outcome, "content-length")), (vec!["r-1"], vec!["2"]));
+        assert_eq!(values(&outcome, "traceparent"), [TRACE]);
+        assert_eq!(values(&outcome, "x-forwarded-client-cert").len(), usize::from(way == Way::Inbound));
+        assert!(outcome.heard[0].ends_with("\r\n\r\nhi") && !outcome.is_open, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn request_ids_and_traces_that_are_not_fit_are_made_anew() {
+    for way in BOTH {
+        let stage = Stage::new(way).await;
+        let (long, other) = ("x".repeat(129), TRACE.replace("-00f0", "-11f0"));
+        for ids in [&["a b"][..], &["a\tb"], &[&long], &["r-1", "r-2"], &["r-1", "r-1"]] {
+            let fields: Vec<_> = ids.iter().map(|id| ("x-request-id", *id)).collect();
+            for outcome in both(&stage, &fields).await {
+                let [made] = values(&outcome, "x-request-id")[..] else { panic!("{outcome:?}") };
+                assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{ids:?}: {made}");
+            }
+        }
+        let known = &TRACE[3..35];
+        for traces in [&["00-1"][..], &["ff-"], &[TRACE, TRACE], &[TRACE, &other]] {
+            let fields: Vec<_> = traces.iter().map(|trace| ("traceparent", *trace)).collect();
+            for outcome in both(&stage, &fields).await {
+                let [made] = values(&outcome, "traceparent")[..] else { panic!("{outcome:?}") };
+                assert!(made.len() == 55 && !made.contains(known), "{traces:?}: {made}");
+            }
+        }
+        for outcome in both(&stage, &[]).await {
+            assert_eq!((values(&outcome, "via"), values(&outcome, "server")), (vec![], vec![]));
+        }
+    }
+}
+
+/// One value is allowed; another, and the two joined, are denied.
+const REPEATED: &str = r#"
+apiVersion: policy.portcullis.dev/v1
+kind: AuthorizationPolicy
+metadata: {name: repeated}
+spec:
+  allow:
+    - name: gold
+      from: {identities: ["spiffe://prod.test/**"]}
+      when: {headers: {x-tenant: [gold, silver, bad]}}
+    - name: the-request-that-ends-each-row
+      from: {identities: ["spiffe://prod.test/**"]}
+      to: {paths: ["/last"]}
+  deny:
+    - name: bad
+      when: {headers: {x-tenant: [bad, "gold,silver"]}}
+"#;
+
+#[tokio::test]
+async fn a_repeated_value_denies_if_any_does_and_allows_if_all_do() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let stage = Stage::planned(Way::Inbound, answer, |plan| plan.policy(REPEATED)).await;
+    for (tenants, status) in [
+        (&["gold"][..], 200),
+        (&["gold", "gold"], 200),
+        (&["silver", "gold"], 200),
+        (&["gold", "silver"], 403),
+        (&["gold,silver"], 403),
+        (&["gold", "lead"], 403),
+        (&["lead", "gold"], 403),
+        (&["gold", "bad"], 403),
+        (&["bad", "gold"], 403),
+        (&[], 403),
+    ] {
+        let fields: Vec<_> = tenants.iter().map(|tenant| ("x-tenant", *tenant)).collect();
+        for outcome in both(&stage, &fields).await {
+            assert_eq!(outcome.end, End::Answered(status), "{tenants:?}");
+        }
+    }
+    let listed = "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-tenant\r\nx-tenant: gold\r\n\r\n";
+    assert_eq!(stage.http1(listed).await.end, End::Answered(403), "what is removed is not decided on");
 }

@@ -109,6 +109,12 @@ impl Plan {
         self
     }
 
+    /// Has the inbound listener say this of paths.
+    pub fn paths(mut self, paths: &str) -> Self {
+        self.inbound = self.inbound.replace("}\n", &format!(", paths: {paths}}}\n"));
+        self
+    }
+
     pub fn outbound(mut self, protocol: &str, connect: SocketAddr, identities: &[&str]) -> Self {
         let identities: Vec<_> = identities.iter().map(|id| format!("\"{id}\"")).collect();
         writeln!(

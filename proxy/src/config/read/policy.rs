@@ -83,7 +83,7 @@ fn default_action(fields: &Fields<'_>) -> Option<Option<AllowByDefault>> {
     Some(allows.then_some(AllowByDefault { reason, until }))
 }
 
-fn moment(item: Item<'_>) -> Option<i64> {
+pub(super) fn moment(item: Item<'_>) -> Option<i64> {
     let text = item.text()?;
     let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) else {
         let reported = item.error(CODES.bad_value, format!("`{text}` is not a time"));
@@ -93,7 +93,7 @@ fn moment(item: Item<'_>) -> Option<i64> {
     Some(time.unix_timestamp())
 }
 
-fn one_line(item: Item<'_>) -> Option<String> {
+pub(super) fn one_line(item: Item<'_>) -> Option<String> {
     let text = item.string()?;
     if text.chars().count() <= MOST_REASON && !text.chars().any(char::is_control) {
         return Some(text.to_owned());
