@@ -9,7 +9,7 @@ mod shutdown;
 mod upkeep;
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -30,18 +30,19 @@ use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
+use crate::listen::{Inherited, Listening};
 use crate::outbound::{self, Outbound};
 use crate::policy_store::{Loader, PolicySources};
 use crate::readiness::{self, PolicyNeed};
 use crate::sideband::{self, Audience, Pages};
 use crate::sidecar::Sidecar;
-use crate::telemetry::metrics::{Metrics, Reloaded};
+use crate::telemetry::metrics::{Direction, Metrics, Reloaded};
 use crate::telemetry::repeated::Repeated;
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{Telemetry, access_log};
 use crate::tls::Tls;
 use crate::workers::Workers;
-use crate::{admin, deny_file, listen};
+use crate::{admin, deny_file};
 
 /// A sidecar that runs.
 #[derive(Debug)]
@@ -115,13 +116,13 @@ impl Running {
     }
 }
 
-/// What is bound before anything starts.
+/// What listens before anything starts.
 struct Listeners {
-    inbound: Vec<StdListener>,
-    outbound: Vec<StdListener>,
-    admin: StdListener,
-    metrics: StdListener,
-    health: StdListener,
+    inbound: Vec<Listening>,
+    outbound: Vec<Listening>,
+    admin: Listening,
+    metrics: Listening,
+    health: Listening,
 }
 
 /// What weakens a rule is told of at each start.
@@ -135,13 +136,22 @@ fn tell_of_encoded_slashes(config: &Config, metrics: &Metrics) {
     metrics.encoded_slash_listeners(deciding().count() as f64);
 }
 
-/// Starts a sidecar. Identity, trust and policy that are absent or broken do not keep it from starting, only from being
-/// ready.
+/// Starts a sidecar on sockets of its own, see [`start_on`].
 ///
 /// # Errors
-/// When an address cannot be bound, the access log cannot be opened, or the system gives no threads.
+/// As [`start_on`].
 pub fn start(config: Config) -> anyhow::Result<Running> {
-    let listeners = Listeners::bind(&config)?;
+    start_on(config, Inherited::default())
+}
+
+/// Starts a sidecar. Identity, trust and policy that are absent or broken do not keep it from starting, only from being
+/// ready. It listens on the sockets that were handed over, and binds the rest.
+///
+/// # Errors
+/// When an address cannot be bound, a socket was handed over that no listener is for, the access log cannot be opened, or the
+/// system gives no threads.
+pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running> {
+    let listeners = Listeners::open(&config, inherited)?;
     let addresses = listeners.addresses()?;
     let metrics = Arc::new(Metrics::new());
     tell_of_encoded_slashes(&config, &metrics);
@@ -191,9 +201,10 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn_on(&handle, upkeep::run(Arc::clone(&sidecar), need));
     let config = Arc::new(config);
     let _inside = handle.enter();
-    serve_sidebands(&listeners, &config, &sidecar, need)?;
+    let Listeners { inbound, outbound, admin, metrics: scraped, health } = listeners;
+    serve_sidebands([scraped, health, admin], &config, &sidecar, need)?;
     let workers = Arc::new(workers);
-    accept_all(listeners, &config, &sidecar, &workers)?;
+    accept_all([inbound, outbound], &config, &sidecar, &workers)?;
 
     let (stop, stopped) = watch::channel(Stop::No);
     let ending = shutdown::Ending { drain, sidecar: Arc::clone(&sidecar), workers, log_writer, stopped };
@@ -214,27 +225,27 @@ fn run_control(control: Runtime, ending: shutdown::Ending) {
 }
 
 impl Listeners {
-    fn bind(config: &Config) -> Result<Self, listen::BindError> {
-        Ok(Self {
-            inbound: config.inbound.iter().map(|one| listen::bind("inbound", one.listen)).collect::<Result<_, _>>()?,
-            outbound: config
-                .outbound
-                .iter()
-                .map(|one| listen::bind("outbound", one.listen))
-                .collect::<Result<_, _>>()?,
-            admin: listen::bind("admin", config.admin)?,
-            metrics: listen::bind("metrics", config.metrics)?,
-            health: listen::bind("health", config.health)?,
-        })
+    fn open(config: &Config, mut inherited: Inherited) -> anyhow::Result<Self> {
+        let mut at = |role, address| Listening::at(role, address, &mut inherited);
+        let listeners = Self {
+            inbound: config.inbound.iter().map(|one| at("inbound", one.listen)).collect::<Result<_, _>>()?,
+            outbound: config.outbound.iter().map(|one| at("outbound", one.listen)).collect::<Result<_, _>>()?,
+            admin: at("admin", config.admin)?,
+            metrics: at("metrics", config.metrics)?,
+            health: at("health", config.health)?,
+        };
+        inherited.all_taken()?;
+        Ok(listeners)
     }
 
     fn addresses(&self) -> std::io::Result<Addresses> {
+        let of = |listening: &Listening| listening.socket.local_addr();
         Ok(Addresses {
-            inbound: self.inbound.iter().map(StdListener::local_addr).collect::<Result<_, _>>()?,
-            outbound: self.outbound.iter().map(StdListener::local_addr).collect::<Result<_, _>>()?,
-            admin: self.admin.local_addr()?,
-            metrics: self.metrics.local_addr()?,
-            health: self.health.local_addr()?,
+            inbound: self.inbound.iter().map(of).collect::<Result<_, _>>()?,
+            outbound: self.outbound.iter().map(of).collect::<Result<_, _>>()?,
+            admin: of(&self.admin)?,
+            metrics: of(&self.metrics)?,
+            health: of(&self.health)?,
         })
     }
 }
@@ -281,7 +292,7 @@ fn counting(metrics: Arc<Metrics>) -> portcullis_certs_watcher::snapshot::Observ
 }
 
 fn serve_sidebands(
-    listeners: &Listeners,
+    [metrics_at, health_at, admin_at]: [Listening; 3],
     config: &Arc<Config>,
     sidecar: &Arc<Sidecar>,
     need: PolicyNeed,
@@ -298,38 +309,40 @@ fn serve_sidebands(
     let health = readiness::pages(Arc::clone(sidecar), need);
     let admin = admin::pages(Arc::clone(config), Arc::clone(sidecar), need);
     let servers = [
-        (&listeners.metrics, Audience::Anyone, metrics),
-        (&listeners.health, Audience::Anyone, health),
-        (&listeners.admin, Audience::Loopback, admin),
+        (metrics_at, Audience::Anyone, metrics),
+        (health_at, Audience::Anyone, health),
+        (admin_at, Audience::Loopback, admin),
     ];
-    for (listener, audience, pages) in servers {
-        let listener = TcpListener::from_std(listener.try_clone()?)?;
+    for (listening, audience, pages) in servers {
+        // Who shares the socket answers in our place once we are on the way out.
+        let until = if listening.is_shared { Phase::LameDuck } else { Phase::Ended };
+        let listener = TcpListener::from_std(listening.socket)?;
         let counted = Arc::clone(&sidecar.telemetry.metrics);
-        sidecar.tasks.spawn(sideband::serve(listener, audience, pages, counted, sidecar.tasks.clone()));
+        sidecar.tasks.spawn(sideband::serve(listener, until, audience, pages, counted, sidecar.tasks.clone()));
     }
     Ok(())
 }
 
 /// Starts accepting on every data-path listener.
 fn accept_all(
-    listeners: Listeners,
+    [inbound, outbound]: [Vec<Listening>; 2],
     config: &Config,
     sidecar: &Arc<Sidecar>,
     workers: &Arc<Workers>,
 ) -> anyhow::Result<()> {
-    for (listener, inbound) in listeners.inbound.into_iter().zip(&config.inbound) {
+    for (listening, inbound) in inbound.into_iter().zip(&config.inbound) {
         let parts: Vec<_> = workers.all().iter().map(|_| Inbound::new(Arc::clone(sidecar), inbound)).collect();
         let pools = parts.iter().map(|part| part.pools().map(Arc::clone).to_vec()).collect();
         upkeep::sweep_pools(pools, workers, &sidecar.tasks);
-        let accepting = Accepting { listener, until: Phase::Draining, workers: Arc::clone(workers), parts };
+        let accepting = Accepting { listening, direction: Direction::Inbound, workers: Arc::clone(workers), parts };
         accepting.spawn(sidecar, inbound::serve)?;
     }
-    for (listener, outbound) in listeners.outbound.into_iter().zip(&config.outbound) {
+    for (listening, outbound) in outbound.into_iter().zip(&config.outbound) {
         let count = workers.all().len();
         let parts: Vec<_> = workers.all().iter().map(|_| Outbound::new(Arc::clone(sidecar), outbound, count)).collect();
         let pools = parts.iter().map(|part| vec![Arc::clone(part.pool())]).collect();
         upkeep::sweep_pools(pools, workers, &sidecar.tasks);
-        let accepting = Accepting { listener, until: Phase::Closing, workers: Arc::clone(workers), parts };
+        let accepting = Accepting { listening, direction: Direction::Outbound, workers: Arc::clone(workers), parts };
         accepting.spawn(sidecar, outbound::serve)?;
     }
     Ok(())

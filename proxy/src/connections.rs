@@ -9,7 +9,7 @@ mod signal;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -110,6 +110,14 @@ pub struct Registered {
     connections: Arc<Connections>,
 }
 
+/// Counts a connection that was accepted for as long as it is served, also while it is not known yet who it is; or a listener
+/// for as long as it accepts.
+#[derive(Debug)]
+pub struct Arrived {
+    direction: Direction,
+    connections: Arc<Connections>,
+}
+
 /// Why a new connection was not entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
@@ -138,6 +146,7 @@ pub struct Connections {
     anchors: Anchors,
     next_id: AtomicU64,
     left: Notify,
+    arrived: [AtomicUsize; 2],
     limit: usize,
     limit_per_identity: usize,
     metrics: Arc<Metrics>,
@@ -158,9 +167,24 @@ impl Connections {
             anchors: Anchors::default(),
             next_id: AtomicU64::new(1),
             left: Notify::new(),
+            arrived: Default::default(),
             limit,
             limit_per_identity,
             metrics,
+        }
+    }
+
+    /// Counts a connection that was accepted, or a listener that may still accept: the drain waits for both.
+    pub fn arrive(self: &Arc<Self>, direction: Direction) -> Arrived {
+        self.arrived_of(direction).fetch_add(1, Ordering::AcqRel);
+        Arrived { direction, connections: Arc::clone(self) }
+    }
+
+    fn arrived_of(&self, direction: Direction) -> &AtomicUsize {
+        let [inbound, outbound] = &self.arrived;
+        match direction {
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
         }
     }
 
@@ -218,14 +242,14 @@ impl Connections {
         }
     }
 
-    /// Resolves once no connection of this direction is open.
+    /// Resolves once no connection of this direction is open or about to be.
     pub async fn emptied(&self, direction: Direction) {
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
             // Registered before the count is read, so that a connection ending in between is not missed.
             left.as_mut().enable();
-            if self.count(direction) == 0 {
+            if self.count(direction) == 0 && self.arrived_of(direction).load(Ordering::Acquire) == 0 {
                 return;
             }
             left.await;
@@ -279,6 +303,13 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.connections.leave(&self.entry);
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        self.connections.arrived_of(self.direction).fetch_sub(1, Ordering::AcqRel);
+        self.connections.left.notify_waiters();
     }
 }
 

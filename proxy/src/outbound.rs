@@ -119,7 +119,13 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         Protocol::Http | Protocol::Auto => {
             // An application that opens a connection ahead of need may stay silent as long as an idle one.
             let limit = if sidecar.timeouts.idle.is_zero() { FOREVER } else { sidecar.timeouts.idle };
-            match tokio::time::timeout(limit, preface::look(stream)).await {
+            let looked = tokio::select! {
+                biased;
+                looked = tokio::time::timeout(limit, preface::look(stream)) => looked,
+                // It has asked for nothing, so nothing is lost, and the end does not wait for it.
+                () = registered.entry().signal.reached(Level::Finish) => return,
+            };
+            match looked {
                 Ok(Ok((protocol, stream))) => carry_http(outbound, stream, protocol, registered).await,
                 Ok(Err(error)) => tracing::debug!(%from, %error, "an outbound connection broke"),
                 Err(_) => sidecar.telemetry.metrics.connection_closed(Direction::Outbound, "idle_timeout"),

@@ -61,14 +61,21 @@ pub enum Audience {
 /// Gives the document at a path.
 pub type Pages = Arc<dyn Fn(&str) -> Document + Send + Sync>;
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, audience: Audience, pages: Pages, metrics: Arc<Metrics>, tasks: Tasks) {
+/// Accepts until this phase; what was accepted is served until the process ends.
+pub async fn serve(
+    listener: TcpListener,
+    until: Phase,
+    audience: Audience,
+    pages: Pages,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+) {
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let (stream, _) = tokio::select! {
             // Nothing is lost: a connection is either accepted or still in the kernel's queue.
             accepted = listen::accept(&listener, &metrics) => accepted,
-            () = tasks.reached(Phase::Ended) => return,
+            () = tasks.reached(until) => return,
         };
         // Full: closing at once tells a probe to come again; waiting would fill the queue.
         let Ok(permit) = Arc::clone(&free).try_acquire_owned() else { continue };

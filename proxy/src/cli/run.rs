@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use portcullis_policy::diagnostic::{Diagnostics, Severity};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::{self, Stop};
-use crate::config::{Checked, Config};
+use crate::config::{Checked, Config, Limits};
 use crate::deny_file;
+use crate::listen::Inherited;
 use crate::telemetry::log::{self, Format};
 
 /// Where the configuration is.
@@ -60,13 +62,16 @@ impl RunError {
 /// # Errors
 /// When the configuration is wrong or the sidecar cannot start.
 pub fn run(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
+    // Before there are threads: it takes variables out of the environment.
+    let inherited = Inherited::from_environment().context("the sockets of LISTEN_FDS cannot be used")?;
     let config = read(args, messages)?;
     log::install(config.logs.format, config.logs.level);
     // Before anything else runs, so that no signal is missed.
     let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let waiting = waiting.context("no event queue for signals")?;
     let mut signals = waiting.block_on(async { Signals::listen() }).context("signals cannot be listened to")?;
-    let running = app::start(config)?;
+    raise_descriptor_limit(config.limits);
+    let running = app::start_on(config, inherited)?;
     let stopper = running.stopper();
     waiting.block_on(async {
         signals.next().await;
@@ -120,6 +125,29 @@ fn show(found: &Diagnostics, messages: &mut dyn Write) {
 
 fn mistakes(found: &Diagnostics) -> usize {
     found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+}
+
+/// Takes all descriptors that the system grants: the soft limit is 1,024 by convention, for programs that use `select`, and
+/// `limits.connections` is far beyond. Says so where the hard limit is too low for the configuration.
+fn raise_descriptor_limit(limits: Limits) {
+    let mut granted = getrlimit(Resource::Nofile);
+    if granted.current != granted.maximum {
+        let hard = Rlimit { current: granted.maximum, maximum: granted.maximum };
+        match setrlimit(Resource::Nofile, hard) {
+            Ok(()) => granted = hard,
+            Err(error) => tracing::warn!(%error, "the limit on file descriptors cannot be raised to its hard limit"),
+        }
+    }
+    // One for the peer and one for the application.
+    let needed = (limits.connections * 2 + limits.handshakes) as u64;
+    if let Some(granted) = granted.current.filter(|granted| limits.connections != 0 && *granted < needed) {
+        tracing::warn!(
+            granted,
+            needed,
+            "fewer file descriptors than `limits.connections` times two and `limits.handshakes` need: accepting will pause \
+             before those limits are reached; raise LimitNOFILE (ulimit -n), or lower the limits"
+        );
+    }
 }
 
 /// SIGTERM and SIGINT.

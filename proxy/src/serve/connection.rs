@@ -218,8 +218,13 @@ where
                 if next_level == Level::Cut {
                     return Ended::Cut;
                 }
-                shut_down(connection.as_mut());
                 going = true;
+                if pace.is_fresh() {
+                    // Whoever connects has something to ask, and is told with the answer that it is the last.
+                    pace.grow_old_within(FIRST_REQUEST);
+                } else {
+                    shut_down(connection.as_mut());
+                }
             }
         }
     }
@@ -305,6 +310,18 @@ impl<'a> Pace<'a> {
         Poll::Pending
     }
 
+    /// Whether nothing was asked yet over HTTP/1.1, where an end could lose the first request.
+    fn is_fresh(&self) -> bool {
+        self.protocol == Negotiated::Http1 && self.activity.counts().0 == 0
+    }
+
+    fn grow_old_within(&mut self, limit: Duration) {
+        let at = Instant::now() + limit;
+        self.old_at = Some(self.old_at.map_or(at, |old_at| old_at.min(at)));
+        let next = self.next().unwrap_or(at);
+        self.timer.as_mut().reset(next);
+    }
+
     fn observe(&mut self) {
         let seen = self.activity.counts();
         let busy = seen.0 != seen.1;
@@ -362,5 +379,7 @@ pub type Asked = Request<Incoming>;
 
 /// What one slow reader can make us hold of a response.
 const SEND_BUFFER: usize = 256 << 10;
+/// How long a connection that is new at the end may wait with its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The timer's place while there is no deadline.
 const FAR: Duration = Duration::from_secs(86_400);

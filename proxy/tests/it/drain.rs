@@ -7,10 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, Raw};
-use crate::client::{Http, is_closed, opaque, secured};
+use crate::client::{Hello, Http, is_closed, opaque, secured};
 use crate::eventually::{eventually, soon};
 use crate::pki::{API, CALLER, Pki};
 use crate::sidecar::Plan;
+use crate::wire::Wire;
 
 #[tokio::test]
 async fn a_lame_duck_is_not_ready_still_serves_and_says_goodbye() {
@@ -110,4 +111,48 @@ async fn an_idle_pair_ends_without_waiting_for_its_pools() {
     assert_eq!(Http::plain_one(near.outbound()).await.get("/").await.status, 200);
     near.stop(Stop::Gracefully);
     near.ended(Duration::from_secs(20)).await;
+}
+
+/// Whoever has connected has something to ask: the drain waits for its handshake, and answers once.
+#[tokio::test]
+async fn who_connected_before_the_end_is_still_served() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let plan = Plan::new(&pki, API).inbound("http", backend.address).timeouts("lameDuck: 0, drain: 60s");
+    let sidecar = plan.ready().await;
+    let leaf = pki.leaf(CALLER);
+    let early = TcpStream::connect(sidecar.inbound()).await.unwrap();
+    eventually("it is accepted", async || {
+        // The handshake begins when it was accepted.
+        let text = sidecar.running().metrics();
+        text.contains("portcullis_tls_handshakes_in_flight{direction=\"inbound\"} 1").then_some(()).ok_or(text)
+    })
+    .await;
+    sidecar.stop(Stop::Gracefully);
+    eventually("the listener is closed", async || {
+        TcpStream::connect(sidecar.inbound()).await.is_err().then_some(()).ok_or(())
+    })
+    .await;
+    let mut late = Wire::new(Hello::new(&leaf, &["http/1.1"]).shake_on(early).await.unwrap());
+    let answer = late.get("/").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    sidecar.ended(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn an_application_that_says_nothing_does_not_hold_the_end_up() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let far = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let near = Plan::new(&pki, CALLER).outbound("http", far.inbound(), &[API]).timeouts("lameDuck: 0, drain: 60s");
+    let near = near.ready().await;
+    let mut silent = TcpStream::connect(near.outbound()).await.unwrap();
+    eventually("it is accepted", async || {
+        let open = near.admin("/connections").await;
+        if open["open"] == 1 { Ok(()) } else { Err(open) }
+    })
+    .await;
+    near.stop(Stop::Gracefully);
+    near.ended(Duration::from_secs(10)).await;
+    is_closed(&mut silent).await;
 }

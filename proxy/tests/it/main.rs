@@ -59,6 +59,7 @@ mod spans;
 mod start;
 mod straddling;
 mod suggest;
+mod takeover;
 mod targets;
 mod tcp;
 mod tonic;

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use portcullis::ca::{Reason, Validity};
+use tokio::net::TcpStream;
 
 use crate::backend::Backend;
 use crate::client::is_served;
@@ -13,18 +15,18 @@ use crate::eventually::{eventually, soon};
 use crate::pki::{API, CALLER, Pki, write_leaf, write_volume};
 use crate::sidecar::OPEN;
 
-fn portcullis(arguments: &[&str]) -> Command {
+pub fn portcullis(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.args(arguments).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").stdin(Stdio::null());
     command
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A directory with everything that a sidecar needs, and its configuration.
-fn files(pki: &Pki, inbound: SocketAddr, forward: SocketAddr) -> (tempfile::TempDir, String) {
+pub fn files(pki: &Pki, inbound: SocketAddr, forward: SocketAddr) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     write_leaf(&folder.path().join("identity"), &pki.leaf(API));
@@ -44,7 +46,7 @@ fn files(pki: &Pki, inbound: SocketAddr, forward: SocketAddr) -> (tempfile::Temp
 }
 
 /// Ends the process when the test does.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -54,16 +56,41 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the process ends", async || self.0.try_wait().unwrap().ok_or("it runs")).await
+    }
+
+    /// Seconds of processor that it has used, from `/proc/PID/stat`.
+    pub fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
+        ticks.sum::<f64>() / 100.0
+    }
+}
+
 /// Starts it and waits for its word; tells where it listens.
-fn start(config: &str) -> (Running, SocketAddr) {
+pub fn start(config: &str) -> (Running, SocketAddr) {
     let (running, inbound, _) = start_listening(config);
     (running, inbound)
 }
 
 /// The same, with the lines that it logs from then on.
-fn start_listening(config: &str) -> (Running, SocketAddr, mpsc::Receiver<String>) {
-    let mut child =
-        portcullis(&["run", "--config", config]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+pub fn start_listening(config: &str) -> (Running, SocketAddr, mpsc::Receiver<String>) {
+    spawn(portcullis(&["run", "--config", config]))
+}
+
+/// The same for any way to start it.
+pub fn spawn(mut command: Command) -> (Running, SocketAddr, mpsc::Receiver<String>) {
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("portcullis is up")).expect("it came up");
     // Whatever else it says is read, or it would block.
@@ -154,8 +181,43 @@ async fn sigterm_ends_it_with_0() {
     let (_folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), backend.address);
     let (mut running, inbound) = start(&config);
     is_served(inbound, &pki.leaf(CALLER)).await.unwrap();
-    let ended = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap();
-    assert!(ended.success());
-    let status = eventually("the process ends", async || running.0.try_wait().unwrap().ok_or("it runs")).await;
-    assert_eq!(status.code(), Some(0));
+    running.signal("-TERM");
+    assert_eq!(running.ended().await.code(), Some(0));
+}
+
+/// With 64 descriptors less than come: it pauses instead of spinning, says so once, and takes up work by itself.
+#[tokio::test]
+async fn out_of_descriptors_it_pauses_and_recovers() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let (_folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), backend.address);
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text_of.replace("timeouts: {", "workers: 1\ntimeouts: {handshake: 2s, ")).unwrap();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -n 96 && exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_portcullis"),
+        "run",
+        "--config",
+        &config,
+    ]);
+    let (running, inbound, said) = spawn(command);
+    is_served(inbound, &pki.leaf(CALLER)).await.unwrap();
+
+    let (before, since) = (running.cpu(), Instant::now());
+    let mut silent = Vec::new();
+    for _ in 0..160 {
+        silent.push(TcpStream::connect(inbound).await.unwrap());
+    }
+    eventually("a good caller behind them is served", async || is_served(inbound, &pki.leaf(CALLER)).await).await;
+    let (used, took) = (running.cpu() - before, since.elapsed().as_secs_f64());
+    assert!(used < took / 2.0, "{used} seconds of processor in {took}");
+
+    let lines: Vec<String> = said.try_iter().collect();
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!((count("fewer file descriptors than"), count("accepting pauses") > 0), (0, true), "{lines:#?}");
+    assert!(count("accepting pauses") <= 10, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("raise the limit (LimitNOFILE, ulimit -n)")), "{lines:#?}");
 }
