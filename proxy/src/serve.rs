@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod exchange;
 pub mod opaque;
+pub mod reader;
 pub mod reply;
 pub mod response;
 pub mod standing;

@@ -109,6 +109,7 @@ impl Sidecar {
             head: self.timeouts.request_head,
             idle: self.timeouts.idle,
             max_age: self.timeouts.max_age,
+            body_stall: self.timeouts.body_stall,
             head_bytes: self.limits.head_bytes,
             head_fields: self.limits.head_fields,
             streams: self.limits.streams_per_connection,

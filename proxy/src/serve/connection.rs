@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+use super::reader::{Readers, Reading};
 use super::response::ResponseBody;
 use crate::connections::{Entry, Level};
 use crate::drain::Tasks;
@@ -39,6 +40,8 @@ pub struct Bounds {
     pub idle: Duration,
     /// `timeouts.maxAge`.
     pub max_age: Duration,
+    /// `timeouts.bodyStall`.
+    pub body_stall: Duration,
     /// `limits.headBytes`.
     pub head_bytes: usize,
     /// `limits.headFields`.
@@ -86,7 +89,7 @@ impl Activity {
 pub enum Ended {
     /// The peer closed it, or it was drained.
     Closed,
-    /// A deadline of ours passed: `request_head_timeout` or `idle_timeout`.
+    /// A deadline of ours passed: `request_head_timeout`, `idle_timeout`, or what [`Reading`] says.
     TimedOut(&'static str),
     /// The registry asked for it.
     Cut,
@@ -140,6 +143,7 @@ where
     let pace = Pace::new(bounds, protocol, activity, &read);
     match protocol {
         Negotiated::Http1 => {
+            let mut reading = Reading::new(bounds.body_stall);
             let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
@@ -156,14 +160,15 @@ where
             let stream = Lingering::new(stream, Arc::clone(&activity.leftover));
             let io = TokioIo::new(Metered::new(stream, Arc::clone(&read)));
             let connection = builder.serve_connection(io, service).with_upgrades();
+            let drive = |connection: Pin<&mut _>, cx: &mut Context<'_>| reading.poll(connection, cx);
             let shut_down = |connection: Pin<&mut http1::UpgradeableConnection<_, _>>| {
                 activity.note_idle();
                 connection.graceful_shutdown();
             };
-            supervise(connection, shut_down, Level::Finish, pace, entry).await
+            supervise(connection, drive, shut_down, Level::Finish, pace, entry).await
         }
         Negotiated::Http2 => {
-            let mut builder = http2::Builder::new(tasks);
+            let mut builder = http2::Builder::new(Readers::new(tasks, bounds.body_stall));
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(bounds.streams)
@@ -178,7 +183,11 @@ where
             let finding = Finding::default();
             let guard = Guard::serving(stream, bounds.streams, bounds.head, finding.clone());
             let connection = builder.serve_connection(TokioIo::new(guard), service);
-            let ended = supervise(connection, http2::Connection::graceful_shutdown, Level::Goodbye, pace, entry).await;
+            // Its streams are watched over one by one.
+            let drive =
+                |connection: Pin<&mut http2::Connection<_, _, _>>, cx: &mut Context<'_>| connection.poll(cx).map(Ok);
+            let shut_down = http2::Connection::graceful_shutdown;
+            let ended = supervise(connection, drive, shut_down, Level::Goodbye, pace, entry).await;
             match (ended, finding.get()) {
                 (Ended::Broken(_) | Ended::Closed, Some(violation)) => Ended::Violated(violation),
                 (ended, _) => ended,
@@ -189,6 +198,7 @@ where
 
 async fn supervise<C>(
     connection: C,
+    mut drive: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<Result<hyper::Result<()>, &'static str>>,
     shut_down: impl Fn(Pin<&mut C>),
     shut_down_at: Level,
     mut pace: Pace<'_>,
@@ -204,7 +214,7 @@ where
         tokio::select! {
             biased;
             // Dropped half-way only when the connection is to end now.
-            ended = std::future::poll_fn(|cx| pace.poll(connection.as_mut(), cx)) => match ended {
+            ended = std::future::poll_fn(|cx| pace.poll(drive(connection.as_mut(), cx), cx)) => match ended {
                 Paced::Ended(Ok(())) => return Ended::Closed,
                 Paced::Ended(Err(error)) => return Ended::Broken(error),
                 Paced::TimedOut(label) => return Ended::TimedOut(label),
@@ -284,12 +294,12 @@ impl<'a> Pace<'a> {
         pace
     }
 
-    fn poll<C>(&mut self, connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<Paced>
-    where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        if let Poll::Ready(ended) = connection.poll(cx) {
-            return Poll::Ready(Paced::Ended(ended));
+    /// `driven` is what the connection says, which has just been polled.
+    fn poll(&mut self, driven: Poll<Result<hyper::Result<()>, &'static str>>, cx: &mut Context<'_>) -> Poll<Paced> {
+        match driven {
+            Poll::Ready(Ok(ended)) => return Poll::Ready(Paced::Ended(ended)),
+            Poll::Ready(Err(label)) => return Poll::Ready(Paced::TimedOut(label)),
+            Poll::Pending => {}
         }
         self.observe();
         while self.timer.as_mut().poll(cx).is_ready() {

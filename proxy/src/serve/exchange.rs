@@ -14,6 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::connection::Activity;
+use super::reader::RESPONSE_STALLED;
 use super::standing::{Standing, Watch};
 use crate::http::headers;
 use crate::http::upgrade;
@@ -177,6 +178,11 @@ impl Exchange {
     /// The request had to end because what allowed it no longer holds.
     pub fn no_longer_allowed(&mut self) {
         self.ended_by_us(NO_LONGER_ALLOWED);
+    }
+
+    /// The response had to end because its caller did not read it.
+    pub fn is_not_read(&mut self) {
+        self.ended_by_us(RESPONSE_STALLED);
     }
 
     /// The response had to end for its trailers.

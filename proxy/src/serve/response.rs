@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::connection::Answer;
 use super::exchange::Exchange;
+use super::reader;
 use crate::connections::{Level, Signal};
 use crate::http::{headers, trailers};
 use crate::tls::handshake::Negotiated;
@@ -36,7 +37,8 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
-    /// `None` for the 101 that opens a tunnel: there the tunnel holds the record.
+    /// Left with [`reader`] while nobody asks for a frame. None for the 101 that opens a tunnel: there the tunnel holds the
+    /// record.
     exchange: Option<Box<Exchange>>,
 }
 
@@ -51,7 +53,7 @@ enum Source {
 impl ResponseBody {
     /// An answer of our own.
     pub fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
-        Self { source: Source::Own((!text.is_empty()).then_some(text)), exchange: Some(exchange) }
+        Self::waiting(Source::Own((!text.is_empty()).then_some(text)), exchange)
     }
 
     /// Nothing, and nothing to record.
@@ -65,7 +67,14 @@ impl ResponseBody {
         if body.is_end_stream() {
             give_back(&mut lease);
         }
-        Self { source: Source::Upstream { body, lease, most_trailers }, exchange: Some(exchange) }
+        Self::waiting(Source::Upstream { body, lease, most_trailers }, exchange)
+    }
+
+    /// Also before the first frame is asked for: what an earlier response has left unread may stand before it.
+    fn waiting(source: Source, exchange: Box<Exchange>) -> Self {
+        let mut exchange = Some(exchange);
+        reader::leave(&mut exchange);
+        Self { source, exchange }
     }
 }
 
@@ -75,6 +84,7 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        reader::take_back(&mut this.exchange);
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
             Source::Upstream { body, lease, most_trailers } => {
@@ -106,6 +116,9 @@ impl Body for ResponseBody {
             (Some(Err(BodyError::Upstream(_) | BodyError::Revoked)), Some(exchange)) => exchange.broke_off(),
             (None, _) | (_, None) => {}
         }
+        if frame.is_some() {
+            reader::leave(&mut this.exchange);
+        }
         Poll::Ready(frame)
     }
 
@@ -121,6 +134,12 @@ impl Body for ResponseBody {
             Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Source::Upstream { body, .. } => body.size_hint(),
         }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        reader::take_back(&mut self.exchange);
     }
 }
 

@@ -26,6 +26,7 @@ mod peer;
 mod pki;
 mod rows;
 mod sidecar;
+mod tireless;
 mod wire;
 
 // What is shown on it.
@@ -55,6 +56,7 @@ mod revocation;
 mod rotation;
 mod semantics;
 mod services;
+mod slow_readers;
 mod spans;
 mod start;
 mod straddling;
