@@ -1,6 +1,7 @@
 //! Serving whoever is downstream: the connection, the record of what was asked, and the answer to it.
 
 pub mod connection;
+pub mod crumbs;
 pub mod exchange;
 pub mod opaque;
 pub mod reader;

@@ -388,7 +388,7 @@ pub type Answer = Response<ResponseBody>;
 pub type Asked = Request<Incoming>;
 
 /// What one slow reader can make us hold of a response.
-const SEND_BUFFER: usize = 256 << 10;
+pub const SEND_BUFFER: usize = 256 << 10;
 /// How long a connection that is new at the end may wait with its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The timer's place while there is no deadline.

@@ -1,7 +1,7 @@
 //! Response bodies on their way downstream: counted, never buffered, and the end of an exchange.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::header::CONNECTION;
@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::Answer;
+use super::crumbs::{Crumbs, Piece};
 use super::exchange::Exchange;
 use super::reader;
 use crate::connections::{Level, Signal};
@@ -40,6 +41,7 @@ pub struct ResponseBody {
     /// Left with [`reader`] while nobody asks for a frame. None for the 101 that opens a tunnel: there the tunnel holds the
     /// record.
     exchange: Option<Box<Exchange>>,
+    crumbs: Crumbs,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl ResponseBody {
 
     /// Nothing, and nothing to record.
     pub fn none() -> Self {
-        Self { source: Source::Own(None), exchange: None }
+        Self { source: Source::Own(None), exchange: None, crumbs: Crumbs::default() }
     }
 
     /// The upstream's answer, which may end with so many trailer fields.
@@ -74,16 +76,18 @@ impl ResponseBody {
     fn waiting(source: Source, exchange: Box<Exchange>) -> Self {
         let mut exchange = Some(exchange);
         reader::leave(&mut exchange);
-        Self { source, exchange }
+        Self { source, exchange, crumbs: Crumbs::default() }
     }
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let this = &mut *self;
+        // The record stays with the reader, whose turn it is.
+        ready!(this.crumbs.poll_room(cx));
         reader::take_back(&mut this.exchange);
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
@@ -116,10 +120,9 @@ impl Body for ResponseBody {
             (Some(Err(BodyError::Upstream(_) | BodyError::Revoked)), Some(exchange)) => exchange.broke_off(),
             (None, _) | (_, None) => {}
         }
-        if frame.is_some() {
-            reader::leave(&mut this.exchange);
-        }
-        Poll::Ready(frame)
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        reader::leave(&mut this.exchange);
+        Poll::Ready(Some(frame.map(|frame| frame.map_data(|bytes| this.crumbs.hand_out(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {

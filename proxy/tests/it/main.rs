@@ -66,6 +66,7 @@ mod targets;
 mod tcp;
 mod tonic;
 mod trailers;
+mod unread;
 mod upgrades;
 mod views;
 mod websocket;

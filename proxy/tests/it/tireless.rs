@@ -33,6 +33,8 @@ struct State {
     sent: AtomicUsize,
     begun: AtomicUsize,
     ended: AtomicUsize,
+    /// Short answers.
+    answered: AtomicUsize,
     released: Semaphore,
 }
 
@@ -51,8 +53,8 @@ impl Application {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(100).unwrap();
         let address = listener.local_addr().unwrap();
-        let [sent, begun, ended] = [0; 3].map(AtomicUsize::new);
-        let state = State { sent, begun, ended, released: Semaphore::new(0) };
+        let [sent, begun, ended, answered] = [0; 4].map(AtomicUsize::new);
+        let state = State { sent, begun, ended, answered, released: Semaphore::new(0) };
         let application = Self { address, state: Arc::new(state) };
         let state = Arc::clone(&application.state);
         tokio::spawn(async move {
@@ -82,6 +84,11 @@ impl Application {
         self.state.sent.load(Ordering::Relaxed)
     }
 
+    /// Its short answers.
+    pub fn answered(&self) -> usize {
+        self.state.answered.load(Ordering::Relaxed)
+    }
+
     /// Lets go the next piece of an answer that drips.
     pub fn release(&self) {
         self.state.released.add_permits(1);
@@ -108,6 +115,7 @@ impl State {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if path == "/" {
+            self.answered.fetch_add(1, Ordering::Relaxed);
             return Response::new(Full::new(Bytes::from_static(b"ok")).boxed_unsync());
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -118,12 +126,14 @@ impl State {
             return std::future::pending().await;
         }
         let waits = path == "/drip";
+        let size = if path == "/crumbs" { 1 } else { PIECE };
         let frames = futures_util::stream::unfold((going, 0_usize), move |(going, count)| async move {
             if waits && count > 0 {
                 going.0.released.acquire().await.unwrap().forget();
             }
-            going.0.sent.fetch_add(PIECE, Ordering::Relaxed);
-            Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; PIECE]))), (going, count + 1)))
+            going.0.sent.fetch_add(size, Ordering::Relaxed);
+            let piece = Bytes::from_static(&[b'x'; PIECE]).slice(..size);
+            Some((Ok::<_, Infallible>(Frame::data(piece)), (going, count + 1)))
         });
         Response::new(StreamBody::new(frames).boxed_unsync())
     }

@@ -147,7 +147,7 @@ async fn the_admin_view_is_for_loopback_by_name_and_for_reading() {
 }
 
 /// The lines of the access log, once there are `count`.
-async fn lines(sidecar: &Sidecar, count: usize) -> Vec<Value> {
+pub async fn lines(sidecar: &Sidecar, count: usize) -> Vec<Value> {
     let path = sidecar.path("access.log");
     eventually("the lines of the access log", async || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -157,7 +157,7 @@ async fn lines(sidecar: &Sidecar, count: usize) -> Vec<Value> {
     .await
 }
 
-fn logging(plan: Plan) -> Plan {
+pub fn logging(plan: Plan) -> Plan {
     let path = plan.path("access.log");
     plan.more(&format!("logs: {{access: {}}}", path.display()))
 }
