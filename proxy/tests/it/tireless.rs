@@ -20,6 +20,8 @@ use crate::client::Body;
 use crate::eventually::eventually;
 
 pub const PIECE: usize = 16 << 10;
+/// Of a long head, more or less.
+pub const HEAD: usize = 8 << 10;
 
 /// What it answers goes by the path, see [`State::answer`].
 #[derive(Clone)]
@@ -33,7 +35,7 @@ struct State {
     sent: AtomicUsize,
     begun: AtomicUsize,
     ended: AtomicUsize,
-    /// Short answers.
+    /// Long heads.
     answered: AtomicUsize,
     released: Semaphore,
 }
@@ -84,7 +86,7 @@ impl Application {
         self.state.sent.load(Ordering::Relaxed)
     }
 
-    /// Its short answers.
+    /// Its answers that are a long head.
     pub fn answered(&self) -> usize {
         self.state.answered.load(Ordering::Relaxed)
     }
@@ -115,8 +117,12 @@ impl State {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if path == "/" {
-            self.answered.fetch_add(1, Ordering::Relaxed);
             return Response::new(Full::new(Bytes::from_static(b"ok")).boxed_unsync());
+        }
+        if path == "/head" {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+            let response = Response::builder().header("x-long", "x".repeat(HEAD));
+            return response.body(Full::default().boxed_unsync()).unwrap();
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
         let going = Going(Arc::clone(&self));

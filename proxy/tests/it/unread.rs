@@ -6,22 +6,21 @@ use crate::client::Hello;
 use crate::frames::*;
 use crate::pki::{API, CALLER, Pki};
 use crate::sidecar::Plan;
-use crate::tireless::{Application, narrow, settled};
+use crate::tireless::{Application, HEAD, narrow, settled};
 use crate::views::{lines, logging};
 
 #[tokio::test]
 async fn heads_that_nobody_reads_hold_up_the_requests_behind_them() {
-    /// With 140 bytes for each head more than the kernel keeps.
-    const MANY: usize = 200_000;
+    // More than the kernel keeps.
+    const MANY: usize = (32 << 20) / HEAD;
     let pki = Pki::new();
     let application = Application::start("http");
     let sidecar = Plan::new(&pki, API).inbound("http", application.address).ready().await;
     let stream = narrow(sidecar.inbound()).await;
     let mut caller = Hello::new(&pki.leaf(CALLER), &["http/1.1"]).shake_on(stream).await.unwrap();
     let asking = tokio::spawn(async move {
-        let asks = "HEAD / HTTP/1.1\r\nhost: eligibility.test\r\n\r\n".repeat(100);
-        for _ in 0..MANY / 100 {
-            caller.write_all(asks.as_bytes()).await.unwrap();
+        for _ in 0..MANY {
+            caller.write_all(b"HEAD /head HTTP/1.1\r\nhost: eligibility.test\r\n\r\n").await.unwrap();
         }
         caller.flush().await.unwrap();
         std::future::pending::<()>().await;
