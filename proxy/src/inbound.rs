@@ -25,9 +25,9 @@ use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::connection::{self, Activity, Answer};
-use crate::serve::exchange::{Exchange, NO_LONGER_ALLOWED, Parties};
+use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
-use crate::serve::standing::Standing;
+use crate::serve::standing::{self, NO_LONGER_ALLOWED, Standing};
 use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::serve::{reply, response};
 use crate::sidecar::Sidecar;
@@ -281,6 +281,7 @@ async fn forward(
         Cow::Owned(normal) => PathAndQuery::try_from(normal).map_err(|_| target::malformed())?,
     };
     exchange.target = Some(forwarded.clone());
+    standing::may_begin(connection.registered.entry())?;
     let verdict = decide(connection, &request, &host, &path, exchange)?;
     if matches!(path.target(), Cow::Owned(_)) {
         exchange.asked_for = Some(asked_for.clone());

@@ -110,7 +110,8 @@ async fn judge_all(sidecar: &Arc<Sidecar>, round: Round) {
 
 /// Lets the requests in flight finish, for a grace, and then cuts.
 fn close(sidecar: &Arc<Sidecar>, entry: &Arc<Entry>, cause: &'static str) {
-    if entry.signal.is_at(Level::Finish) {
+    // A drain has raised the level already, and may take its time; this may not.
+    if !entry.signal.condemn(cause) {
         return;
     }
     let opened = &entry.opened;
@@ -128,7 +129,6 @@ fn close(sidecar: &Arc<Sidecar>, entry: &Arc<Entry>, cause: &'static str) {
         policy_git_revision = policy.as_ref().and_then(|loaded| loaded.git_revision.as_deref()),
         "an open connection must end: what allowed it no longer holds"
     );
-    entry.signal.raise(Level::Finish, cause);
     let entry = Arc::clone(entry);
     sidecar.tasks.spawn(async move {
         tokio::time::sleep(GRACE).await;

@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::connection::Activity;
-use super::standing::{Standing, Watch};
+use super::standing::{NO_LONGER_ALLOWED, Standing, Watch};
 use crate::http::headers;
 use crate::http::upgrade;
 use crate::http::upload::Upload;
@@ -270,7 +270,5 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// The reason of a request that was allowed and had to end.
-pub const NO_LONGER_ALLOWED: &str = "no_longer_allowed";
 /// nginx's number for a request whose caller left before the answer: no response carries it, metrics and spans do.
 const CALLER_WENT_AWAY: u16 = 499;

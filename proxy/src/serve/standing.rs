@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use spiffe::SpiffeId;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
 
 use crate::connections::{self, Entry, GRACE};
+use crate::http::refusal::Refusal;
 use crate::policy_store::{Gone, PolicyStore};
 
 /// What the requests of one connection from the mesh are decided by again.
@@ -36,6 +38,24 @@ pub struct Watch {
     /// What is left to a request that is not allowed any more.
     ending: Option<Pin<Box<Sleep>>>,
 }
+
+/// Refuses a request that begins on a connection which is there only to finish what was in flight when it was condemned: a
+/// caller that takes no notice of GOAWAY (RFC 9113 section 6.8) must not be served for the length of the grace.
+///
+/// # Errors
+/// When what allowed the connection no longer holds.
+pub fn may_begin(entry: &Entry) -> Result<(), Refusal> {
+    match entry.signal.condemned() {
+        None => Ok(()),
+        Some(cause) => {
+            let text = format!("the connection must end: {cause}");
+            Err(Refusal { status: StatusCode::FORBIDDEN, reason: NO_LONGER_ALLOWED, text })
+        }
+    }
+}
+
+/// The reason of a request that was allowed and had to end, or that came on a connection which had to.
+pub const NO_LONGER_ALLOWED: &str = "no_longer_allowed";
 
 impl Standing {
     fn allows(&self, request: &Gone<'_>) -> bool {
