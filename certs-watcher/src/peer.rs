@@ -54,7 +54,7 @@ impl Proof {
     }
 
     /// Whether it holds under this trust at `now`, for the peer that it is of. The deny list is another question.
-    pub(crate) fn holds(&self, trust: &Trust, id: &SpiffeId, now: UnixTime) -> bool {
+    pub fn holds(&self, trust: &Trust, id: &SpiffeId, now: UnixTime) -> bool {
         self.from <= now && now <= self.until && trust.basis(id.trust_domain()) == Some(&self.basis)
     }
 

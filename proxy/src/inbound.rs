@@ -123,13 +123,14 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         called: Some(Called { application: inbound.forward, server_name: secured.server_name.clone() }),
         answerers: None,
         opening: None,
+        own: Some(Arc::clone(&secured.own)),
         generation,
     };
     let registered = match sidecar.connections.enter(opened) {
         Ok(registered) => registered,
         Err(full) => return sidecar.closed(from, &secured.peer, full.label()),
     };
-    sidecar.doubt_if_outdated(generation);
+    sidecar.judge_if_outdated(registered.entry(), generation);
     if let Some(level) = Level::of_inbound(sidecar.tasks.phase()) {
         registered.entry().signal.raise(level, "draining");
     }
@@ -214,6 +215,8 @@ async fn carry_http(
             entry: Arc::clone(registered.entry()),
             policy: Arc::clone(&sidecar.policy),
             own: own.id().clone(),
+            grace: sidecar.timeouts.recheck_grace,
+            telemetry: Arc::clone(&sidecar.telemetry),
         }),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
@@ -380,9 +383,10 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut excha
         called: entry.opened.called.clone(),
         answerers: None,
         opening: exchange.opening.take(),
+        own: Some(Arc::clone(&connection.own)),
         generation: entry.opened.generation,
     };
-    Tunnel::enter(sidecar, opened, Some(connection.own.id()), asked, exchange).open(sent, sidecar)
+    Tunnel::enter(sidecar, opened, asked, exchange).open(sent, sidecar)
 }
 
 /// The application is one process on this host: connections do not spread over anything, two keep head-of-line blocking
