@@ -22,6 +22,7 @@ pub mod role;
 pub mod certificate;
 
 pub mod name_constraints;
+mod signatures;
 mod signed;
 pub mod svid;
 

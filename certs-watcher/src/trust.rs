@@ -15,6 +15,7 @@ use crate::bundle::Bundle;
 use crate::cache::Cache;
 use crate::deny_list::DenyList;
 use crate::revocation::Revocation;
+use crate::signatures::Signatures;
 
 /// The bundles of every trust domain that is known, and what takes trust away again. Without bundles it trusts nobody.
 ///
@@ -28,6 +29,8 @@ pub struct Trust {
     bases: BTreeMap<TrustDomain, Basis>,
     /// Shared with the trusts before and after.
     cache: Arc<Cache>,
+    /// Shared as well.
+    signatures: Arc<Signatures>,
 }
 
 /// The one bundle, and the revocation lists beside it, that a chain of their trust domain is judged by. Another bundle or
@@ -61,6 +64,7 @@ impl Trust {
             deny_list: Arc::default(),
             algorithms: algorithms(),
             cache: Arc::default(),
+            signatures: Arc::default(),
         }
     }
 
@@ -94,7 +98,8 @@ impl Trust {
             .bases
             .iter()
             .map(|(trust_domain, own)| (trust_domain.clone(), basis(trust_domain).unwrap_or_else(|| own.clone())));
-        Self { bases: bases.collect(), cache: Arc::clone(&before.cache), ..self }
+        let (cache, signatures) = (Arc::clone(&before.cache), Arc::clone(&before.signatures));
+        Self { bases: bases.collect(), cache, signatures, ..self }
     }
 
     /// The revocation lists for the chains of one trust domain.
@@ -117,6 +122,7 @@ impl Trust {
             algorithms: self.algorithms,
             bases: self.bases.clone(),
             cache: Arc::default(),
+            signatures: Arc::default(),
         }
     }
 
@@ -128,6 +134,11 @@ impl Trust {
     /// What a proof for this trust domain rests on; none without a bundle.
     pub(crate) fn basis(&self, trust_domain: &TrustDomain) -> Option<&Basis> {
         self.bases.get(trust_domain)
+    }
+
+    /// Signatures that were found good under this trust and others before it.
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// The bundle of one trust domain.
