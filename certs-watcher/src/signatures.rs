@@ -166,7 +166,7 @@ mod tests {
             assert_eq!(signed.is_by(public_key, &[&remembering[0]]), good);
             assert_eq!(ASKED.load(Ordering::Relaxed), asked);
         }
-        let mut forged = leaf.clone();
+        let mut forged = leaf;
         forged[40] ^= 1;
         assert!(!Signed::parse(&forged).is_some_and(|signed| signed.is_by(&own, &[&remembering[0]])));
     }

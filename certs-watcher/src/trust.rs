@@ -1,7 +1,7 @@
 //! Whom we believe, and what takes that away again: the bundles of all trust domains, revocation lists, the deny list.
 //!
 //! It never changes once it is made: a swap makes another one. What was proven under it is remembered with what it rests on,
-//! the [`Basis`], so that a swap that leaves that alone takes no proof away.
+//! its basis, so that a swap that leaves that alone takes no proof away.
 
 use std::collections::BTreeMap;
 use std::fmt;

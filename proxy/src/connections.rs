@@ -294,6 +294,11 @@ impl Entry {
         Self { id, opened, since: SystemTime::now(), proof, signal: Signal::default() }
     }
 
+    /// Whether it can still be told to go elsewhere: opaque bytes cannot, and nobody is told twice.
+    pub fn takes_goodbye(&self) -> bool {
+        self.opened.carries == Carries::Http && !self.signal.is_at(Level::Goodbye)
+    }
+
     /// How long it has been open.
     pub fn age(&self) -> std::time::Duration {
         // The wall clock may have been set back meanwhile; the age is for people to read.

@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Timeouts};
-use crate::connections::{Carries, Connections, Entry, Generation, Grounds, Judge, Level, Objection};
+use crate::connections::{Connections, Entry, Generation, Grounds, Judge, Level, Objection};
 use crate::drain::Tasks;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
@@ -91,10 +91,6 @@ impl Sidecar {
     /// Has an HTTP connection say goodbye because what allows it is about to end. Its caller goes on elsewhere and loses
     /// nothing, while a request that is on its way when the end has come would be refused.
     pub fn foretell(&self, entry: &Entry, objection: &Objection) {
-        let takes_goodbye = entry.opened.carries == Carries::Http;
-        if !takes_goodbye || entry.signal.is_at(Level::Goodbye) {
-            return;
-        }
         self.telemetry.metrics.connection_closed(entry.opened.direction, objection.cause);
         self.tell_of(entry, objection, "an open connection ends within seconds: so does what allows it");
         entry.signal.raise(Level::Goodbye, objection.cause);

@@ -93,7 +93,8 @@ async fn judge_all(sidecar: &Sidecar, round: Round, sentences: &mut Sentences) {
     let now = UnixTime::now();
     let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + FORESIGHT);
     let mut turn = Instant::now();
-    for entry in sidecar.connections.snapshot() {
+    let open = sidecar.connections.snapshot();
+    for entry in open.into_iter().filter(|entry| entry.signal.condemned().is_none()) {
         let objection = match round {
             Round::Expiry => judge.ended(&entry, now),
             Round::Everything => judge.objection(&entry, now),
@@ -108,7 +109,9 @@ async fn judge_all(sidecar: &Sidecar, round: Round, sentences: &mut Sentences) {
                 entry.signal.doubt();
             }
             // Whoever hears of it before uses another connection by then, and loses nothing.
-            if let Some(ending) = foresight.ended(&entry, soon) {
+            if entry.takes_goodbye()
+                && let Some(ending) = foresight.ended(&entry, soon)
+            {
                 sidecar.foretell(&entry, &ending);
             }
         }
