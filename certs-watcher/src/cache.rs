@@ -1,9 +1,8 @@
 //! Chains that were proven under the trust of now, so that a peer that comes again costs one hash.
 //!
-//! A cache belongs to one [`Trust`](crate::Trust), which never changes: a new bundle, CRL or deny list is a new trust
-//! with an empty cache, so nothing that was taken away can be remembered. Only success is kept, under a digest of the
-//! exact chain and the role, and it counts only while the whole path is valid. Time, deny list and expected identity are
-//! asked about by the caller each time.
+//! Only success is kept, under a digest of the exact chain and the role. It counts only under the [`Basis`] that it rests on,
+//! which no other bundle or revocation list of its trust domain has, so nothing that was taken away can be remembered; and
+//! only while the whole path is valid. Deny list and expected identity are asked about by the caller each time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::peer::Peer;
 use crate::role::Role;
+use crate::trust::Trust;
 
 /// Proven peers by the chain that proved them.
 #[derive(Debug, Default)]
@@ -24,19 +24,11 @@ pub(crate) struct Cache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
-/// A peer, and the time in which all of its path is valid.
-#[derive(Clone, Debug)]
-pub(crate) struct Proven {
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) from: UnixTime,
-    pub(crate) until: UnixTime,
-}
-
 /// Two halves: what is looked up moves to the young one, and when that is full the old one is dropped.
 #[derive(Debug, Default)]
 struct Shard {
-    young: HashMap<Key, Proven>,
-    old: HashMap<Key, Proven>,
+    young: HashMap<Key, Arc<Peer>>,
+    old: HashMap<Key, Arc<Peer>>,
 }
 
 impl Key {
@@ -59,24 +51,25 @@ impl Key {
 }
 
 impl Cache {
-    /// The peer that this chain has proven, if all of its path is valid at `now`.
-    pub(crate) fn find(&self, key: &Key, now: UnixTime) -> Option<Arc<Peer>> {
+    /// The peer that this chain has proven, if that still holds under `trust` and all of its path is valid at `now`.
+    pub(crate) fn find(&self, key: &Key, trust: &Trust, now: UnixTime) -> Option<Arc<Peer>> {
         let mut shard = self.shard(key)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let proven = match shard.young.get(key) {
-            Some(proven) => proven.clone(),
+        let peer = match shard.young.get(key) {
+            Some(peer) => Arc::clone(peer),
             None => {
-                let proven = shard.old.remove(key)?;
-                shard.insert(*key, proven.clone());
-                proven
+                let peer = shard.old.remove(key)?;
+                shard.insert(*key, Arc::clone(&peer));
+                peer
             }
         };
-        (proven.from <= now && now <= proven.until).then_some(proven.peer)
+        drop(shard);
+        peer.proof.holds(trust, &peer.id, now).then_some(peer)
     }
 
     /// Remembers what a chain has proven.
-    pub(crate) fn remember(&self, key: Key, proven: Proven) {
+    pub(crate) fn remember(&self, key: Key, peer: Arc<Peer>) {
         if let Some(shard) = self.shard(&key) {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key, proven);
+            shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key, peer);
         }
     }
 
@@ -86,11 +79,11 @@ impl Cache {
 }
 
 impl Shard {
-    fn insert(&mut self, key: Key, proven: Proven) {
+    fn insert(&mut self, key: Key, peer: Arc<Peer>) {
         if self.young.len() >= HALF_A_SHARD {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, proven);
+        self.young.insert(key, peer);
     }
 }
 
@@ -108,39 +101,43 @@ mod tests {
     use crate::pki::{API, NOW, at, now, prod};
     use crate::verify_peer;
 
-    fn proven() -> (Key, Proven) {
+    /// A peer whose path is valid from ten seconds before to ten seconds after now, and who believes in it.
+    fn proven() -> (Trust, Key, Arc<Peer>) {
         let pki = prod();
         let leaf = pki.root.leaf(API);
-        let peer = verify_peer(&prod_trusts(&[&pki.root]), Role::Client, &leaf.chain, now()).unwrap();
-        (Key::of(Role::Client, &leaf.chain), Proven { peer, from: at(NOW - 10), until: at(NOW + 10) })
+        let trust = prod_trusts(&[&pki.root]);
+        let mut peer = Peer::clone(&verify_peer(&trust, Role::Client, &leaf.chain, now()).unwrap());
+        peer.proof = Arc::new(peer.proof.within(at(NOW - 10), at(NOW + 10)));
+        (trust, Key::of(Role::Client, &leaf.chain), Arc::new(peer))
     }
 
     #[test]
     fn what_is_remembered_counts_in_its_time_and_role() {
         let cache = Cache::default();
-        let (key, entry) = proven();
-        assert!(cache.find(&key, now()).is_none());
-        cache.remember(key, entry.clone());
-        assert_eq!(cache.find(&key, now()).unwrap(), entry.peer);
-        assert!(cache.find(&key, at(NOW + 10)).is_some() && cache.find(&key, at(NOW - 10)).is_some());
-        assert!(cache.find(&key, at(NOW + 11)).is_none() && cache.find(&key, at(NOW - 11)).is_none());
-        assert_ne!(Key::of(Role::Server, &entry.peer.chain[..]), key);
+        let (trust, key, peer) = proven();
+        assert!(cache.find(&key, &trust, now()).is_none());
+        cache.remember(key, Arc::clone(&peer));
+        assert_eq!(cache.find(&key, &trust, now()).unwrap(), peer);
+        for (seconds, counts) in [(10, true), (-10, true), (11, false), (-11, false)] {
+            assert_eq!(cache.find(&key, &trust, at(NOW.saturating_add_signed(seconds))).is_some(), counts, "{seconds}");
+        }
+        assert_ne!(Key::of(Role::Server, &peer.chain[..]), key);
     }
 
     #[test]
     fn it_is_bounded_and_keeps_what_is_used() {
         let cache = Cache::default();
-        let (_, entry) = proven();
+        let (trust, _, peer) = proven();
         let numbered = |number: u32| {
             let mut key = [0; 32];
             key[1..5].copy_from_slice(&number.to_be_bytes());
             Key(key)
         };
         let busy = numbered(u32::MAX);
-        cache.remember(busy, entry.clone());
+        cache.remember(busy, Arc::clone(&peer));
         for number in 0..10_000 {
-            cache.remember(numbered(number), entry.clone());
-            assert!(cache.find(&busy, now()).is_some(), "after {number}");
+            cache.remember(numbered(number), Arc::clone(&peer));
+            assert!(cache.find(&busy, &trust, now()).is_some(), "after {number}");
         }
         let shard = cache.shards[0].lock().unwrap();
         assert!(shard.young.len() <= HALF_A_SHARD && shard.old.len() <= HALF_A_SHARD);

@@ -1,7 +1,8 @@
 //! All that is fed, and the one place where trust is put together from it.
 //!
 //! A bundle, its revocation lists and the deny list change each on their own, and each change makes another [`Trust`]: it
-//! is composed here and nowhere else, so none of the three can be forgotten.
+//! is composed here and nowhere else, so none of the three can be forgotten. What has not changed is handed over as the same
+//! allocation, by which [`Trust::after`] knows it.
 
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ pub mod role;
 pub mod certificate;
 
 pub mod name_constraints;
+mod signatures;
 mod signed;
 pub mod svid;
 
@@ -97,7 +98,7 @@ pub use material::{Candidate, Material, MaterialError, Origin};
 pub use notice::Notice;
 pub use path::{Path, verify_path};
 pub use path_error::PathError;
-pub use peer::Peer;
+pub use peer::{Peer, Proof};
 pub use peer_error::PeerError;
 pub use revocation::{Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus};
 pub use role::Role;
@@ -105,7 +106,7 @@ pub use snapshot::{Credentials, Event, NotReady, Observer, Outcome, Problem, Rev
 pub use sources::{BundleSource, DenyListSource, IdentitySource, Sources, TrustSource};
 pub use trust::Trust;
 pub use verifier::{InboundVerifier, OutboundVerifier, Verdict, expect_one_of};
-pub use verify::verify_peer;
+pub use verify::{prove_again, verify_peer};
 pub use watch::Watcher;
 pub use workload_api::WorkloadApi;
 

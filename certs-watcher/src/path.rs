@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use rustls_pki_types::{CertificateDer, Der, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, Der, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use crate::bundle::{Anchor, Bundle};
@@ -69,12 +69,16 @@ pub fn verify_path(
         certificates: &certificates,
         signatures: Cell::new(MAX_SIGNATURES),
     };
-    Search { trust, issuers, constraints }.run()
+    let remembering = trust.signatures().remembering(trust.algorithms().all);
+    let algorithms: Vec<_> = remembering.iter().map(|one| one as &dyn SignatureVerificationAlgorithm).collect();
+    Search { trust, issuers, algorithms: &algorithms, constraints }.run()
 }
 
 struct Search<'s, 'c> {
     trust: &'s Trust,
     issuers: Issuers<'s, 'c>,
+    /// For signatures of whoever is trusted; climbing looks at those of strangers too.
+    algorithms: &'s [&'s dyn SignatureVerificationAlgorithm],
     /// In the order of the chain.
     constraints: Vec<Option<NameConstraints>>,
 }
@@ -133,7 +137,7 @@ impl Search<'_, '_> {
         };
         let found = end_entity
             .verify_for_usage(
-                self.issuers.algorithms.all,
+                self.algorithms,
                 anchors,
                 intermediates,
                 self.issuers.now,
@@ -245,7 +249,7 @@ impl Search<'_, '_> {
             let anchors = [self.as_anchor(*split, Some(others)).map_err(|error| self.explained(error))?];
             EndEntityCert::try_from(*leaf)
                 .and_then(|leaf| {
-                    let algorithms = self.issuers.algorithms.all;
+                    let algorithms = self.algorithms;
                     let (now, usage) = (self.issuers.now, self.usage());
                     leaf.verify_for_usage(algorithms, &anchors, &intermediates, now, usage, None, None).map(|_| ())
                 })
@@ -266,7 +270,7 @@ impl Search<'_, '_> {
                 None => (anchor.public_key(), anchor.signs_lists()),
             };
             let link = Link { certificate, position, issuer_key, issuer_signs_lists };
-            let until = revocation.good_until(&link, self.issuers.algorithms.all, self.issuers.now)?;
+            let until = revocation.good_until(&link, self.algorithms, self.issuers.now)?;
             good_until = [good_until, until].into_iter().flatten().min();
         }
         Ok(good_until)

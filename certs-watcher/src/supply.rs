@@ -157,7 +157,7 @@ impl Supply {
             return news.refused;
         }
 
-        self.trust = Arc::new(self.feeds.compose());
+        self.trust = Arc::new(self.feeds.compose().after(&self.trust));
         let generation = self.trusted.advance(now);
         let mut events = news.refused;
         for (subject, change) in news.changes {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::cache::{Key, Proven};
+use crate::cache::Key;
 use crate::certificate::Certificate;
 use crate::deny_list::Denied;
 use crate::path::verify_path;
-use crate::peer::Peer;
+use crate::peer::{Peer, Proof};
 use crate::peer_error::PeerError;
 use crate::role::Role;
 use crate::svid;
@@ -20,7 +20,7 @@ use crate::trust::Trust;
 
 /// Proves who sent `chain` (leaf first), or says why that cannot be known.
 ///
-/// To judge an open connection again, pass its [`Peer::chain`] with the trust and the time of now.
+/// To judge an open connection again, see [`prove_again`].
 ///
 /// # Errors
 /// If the chain is out of bounds or malformed, breaks a rule of X509-SVID, comes from a trust domain without a bundle,
@@ -33,20 +33,38 @@ pub fn verify_peer(
 ) -> Result<Arc<Peer>, PeerError> {
     check_size(chain)?;
     let key = Key::of(role, chain);
-    let peer = match trust.cache().find(&key, now) {
+    let peer = match trust.cache().find(&key, trust, now) {
         Some(peer) => peer,
         None => {
-            let proven = prove(trust, role, chain, now)?;
-            let peer = Arc::clone(&proven.peer);
-            trust.cache().remember(key, proven);
+            let peer = Arc::new(prove(trust, role, chain, now)?);
+            trust.cache().remember(key, Arc::clone(&peer));
             peer
         }
     };
-    refuse_denied(trust, &peer)?;
+    refuse_denied(trust, &peer, &peer.proof)?;
     Ok(peer)
 }
 
-fn prove(trust: &Trust, role: Role, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Proven, PeerError> {
+/// Proves a peer of an open connection again, under the trust and at the time of now. `proof` is the last that there was; if
+/// what it rests on is still in force, only the deny list is asked, which costs neither a signature nor a hash.
+///
+/// # Errors
+/// As [`verify_peer`], of which this is the short way.
+pub fn prove_again(
+    trust: &Trust,
+    role: Role,
+    peer: &Peer,
+    proof: &Arc<Proof>,
+    now: UnixTime,
+) -> Result<Arc<Proof>, PeerError> {
+    if proof.holds(trust, &peer.id, now) {
+        refuse_denied(trust, peer, proof)?;
+        return Ok(Arc::clone(proof));
+    }
+    verify_peer(trust, role, &peer.chain, now).map(|peer| Arc::clone(&peer.proof))
+}
+
+fn prove(trust: &Trust, role: Role, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Peer, PeerError> {
     // 1. Can its issuers be put in order in bounded time?
     let (first, intermediates) = chain.split_first().ok_or(PeerError::NoCertificate)?;
     refuse_mesh(intermediates)?;
@@ -59,7 +77,8 @@ fn prove(trust: &Trust, role: Role, chain: &[CertificateDer<'_>], now: UnixTime)
     }
 
     // 3. Do we know its trust domain?
-    let Some(bundle) = trust.bundle(id.trust_domain()) else {
+    let known = trust.bundle(id.trust_domain()).zip(trust.basis(id.trust_domain()));
+    let Some((bundle, basis)) = known else {
         return Err(PeerError::ForeignTrustDomain { certificate: leaf.name(), id });
     };
 
@@ -67,7 +86,9 @@ fn prove(trust: &Trust, role: Role, chain: &[CertificateDer<'_>], now: UnixTime)
     let path = verify_path(trust, bundle, role, chain, now)
         .map_err(|source| PeerError::Path { id: id.clone(), source: Box::new(source) })?;
 
-    let peer = Peer {
+    let basis = basis.clone();
+    let proof = Proof { basis, from: path.not_before, until: path.not_after, path: path.keys.into() };
+    Ok(Peer {
         subject: leaf.subject(),
         serial: leaf.serial(),
         issuer: leaf.issuer(),
@@ -77,13 +98,12 @@ fn prove(trust: &Trust, role: Role, chain: &[CertificateDer<'_>], now: UnixTime)
         id,
         anchor: path.anchor,
         chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
-        path: path.keys.into(),
-    };
-    Ok(Proven { peer: Arc::new(peer), from: path.not_before, until: path.not_after })
+        proof: Arc::new(proof),
+    })
 }
 
-fn refuse_denied(trust: &Trust, peer: &Peer) -> Result<(), PeerError> {
-    let Some(denied) = trust.deny_list().reason(&peer.id, &peer.path) else { return Ok(()) };
+fn refuse_denied(trust: &Trust, peer: &Peer, proof: &Proof) -> Result<(), PeerError> {
+    let Some(denied) = trust.deny_list().reason(&peer.id, &proof.path) else { return Ok(()) };
     let (what, reason) = match denied {
         Denied::Identity { reason } => ("the identity".to_owned(), reason),
         Denied::Certificate { position: 0, reason } => (format!("the certificate with serial {}", peer.serial), reason),

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod recheck;
+mod sentences;
 mod shutdown;
 mod upkeep;
 
@@ -22,7 +23,7 @@ use portcullis_certs_watcher::{
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
@@ -184,7 +185,6 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
             Arc::clone(&metrics),
         )),
         handshakes: Semaphore::new(limits.handshakes),
-        doubt: Notify::new(),
         telemetry,
         tasks: tasks.clone(),
     });

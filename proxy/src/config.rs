@@ -161,6 +161,9 @@ pub struct Timeouts {
     pub tcp_idle: Duration,
     /// An HTTP connection's life, give or take a tenth. Default 0.
     pub max_age: Duration,
+    /// What is in flight on a connection that must end because what allowed it no longer holds. Default 5 s; with 0 it is cut at
+    /// once.
+    pub recheck_grace: Duration,
     /// How long inbound listeners go on accepting after SIGTERM. Default 5 s.
     pub lame_duck: Duration,
     /// How long requests in flight may take to finish after that. Default 25 s.
@@ -178,6 +181,7 @@ impl Default for Timeouts {
             body_stall: Duration::from_secs(60),
             tcp_idle: Duration::from_secs(3600),
             max_age: Duration::ZERO,
+            recheck_grace: Duration::from_secs(5),
             lame_duck: Duration::from_secs(5),
             drain: Duration::from_secs(25),
         }

@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use portcullis_certs_watcher::Peer;
+use arc_swap::ArcSwapOption;
+use portcullis_certs_watcher::{Material, Peer, Proof};
 use spiffe::SpiffeId;
 use tokio::sync::Notify;
 
 use self::anchors::Anchors;
 pub use self::anchors::{Census, Tally};
-pub use self::recheck::{GRACE, Grounds, Judge, connection_of, refused_by_policy};
+pub use self::recheck::{Grounds, Judge, OWN_EXPIRED, Objection, connection_of};
 pub use self::signal::{Level, Signal};
 use crate::config::Answerers;
 use crate::policy_store::Opening;
@@ -55,6 +56,8 @@ pub struct Opened {
     pub answerers: Option<Answerers>,
     /// The request that opened it, for a WebSocket from the mesh.
     pub opening: Option<Box<Opening>>,
+    /// What we have shown on it, which must not end before it does; `None` towards our own application.
+    pub own: Option<Arc<Material>>,
     /// What it was admitted under.
     pub generation: Generation,
 }
@@ -99,6 +102,8 @@ pub struct Entry {
     pub opened: Opened,
     /// When it was entered.
     pub since: SystemTime,
+    /// What proves its peer: at first what has let it in, then the last that the re-check has found.
+    pub(crate) proof: ArcSwapOption<Proof>,
     /// Tells the connection's task to end.
     pub signal: Signal,
 }
@@ -195,7 +200,7 @@ impl Connections {
     pub fn enter(self: &Arc<Self>, opened: Opened) -> Result<Registered, Full> {
         let direction = opened.direction;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry { id, opened, since: SystemTime::now(), signal: Signal::default() });
+        let entry = Arc::new(Entry::new(id, opened));
         let mut table = self.lock();
         if self.limit != 0 && table.open.len() >= self.limit {
             return Err(Full::Connections);
@@ -314,6 +319,17 @@ impl Drop for Arrived {
 }
 
 impl Entry {
+    /// A connection that is entered now.
+    fn new(id: u64, opened: Opened) -> Self {
+        let proof = ArcSwapOption::new(opened.peer.as_ref().map(|peer| Arc::clone(&peer.proof)));
+        Self { id, opened, since: SystemTime::now(), proof, signal: Signal::default() }
+    }
+
+    /// Whether it can still be told to go elsewhere: opaque bytes cannot, and nobody is told twice.
+    pub fn takes_goodbye(&self) -> bool {
+        self.opened.carries == Carries::Http && !self.signal.is_at(Level::Goodbye)
+    }
+
     /// How long it has been open.
     pub fn age(&self) -> std::time::Duration {
         // The wall clock may have been set back meanwhile; the age is for people to read.

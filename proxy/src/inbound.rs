@@ -25,9 +25,9 @@ use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::connection::{self, Activity, Answer};
-use crate::serve::exchange::{Exchange, NO_LONGER_ALLOWED, Parties};
+use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
-use crate::serve::standing::Standing;
+use crate::serve::standing::{self, NO_LONGER_ALLOWED, Standing};
 use crate::serve::tunnel::{Forwarded, Tunnel, sort};
 use crate::serve::{reply, response};
 use crate::sidecar::Sidecar;
@@ -123,13 +123,14 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
         called: Some(Called { application: inbound.forward, server_name: secured.server_name.clone() }),
         answerers: None,
         opening: None,
+        own: Some(Arc::clone(&secured.own)),
         generation,
     };
     let registered = match sidecar.connections.enter(opened) {
         Ok(registered) => registered,
         Err(full) => return sidecar.closed(from, &secured.peer, full.label()),
     };
-    sidecar.doubt_if_outdated(generation);
+    sidecar.judge_if_outdated(registered.entry(), generation);
     if let Some(level) = Level::of_inbound(sidecar.tasks.phase()) {
         registered.entry().signal.raise(level, "draining");
     }
@@ -214,6 +215,8 @@ async fn carry_http(
             entry: Arc::clone(registered.entry()),
             policy: Arc::clone(&sidecar.policy),
             own: own.id().clone(),
+            grace: sidecar.timeouts.recheck_grace,
+            telemetry: Arc::clone(&sidecar.telemetry),
         }),
         telemetry: Arc::clone(&sidecar.telemetry),
     });
@@ -281,6 +284,7 @@ async fn forward(
         Cow::Owned(normal) => PathAndQuery::try_from(normal).map_err(|_| target::malformed())?,
     };
     exchange.target = Some(forwarded.clone());
+    standing::may_begin(connection.registered.entry())?;
     let verdict = decide(connection, &request, &host, &path, exchange)?;
     if matches!(path.target(), Cow::Owned(_)) {
         exchange.asked_for = Some(asked_for.clone());
@@ -379,9 +383,10 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, mut excha
         called: entry.opened.called.clone(),
         answerers: None,
         opening: exchange.opening.take(),
+        own: Some(Arc::clone(&connection.own)),
         generation: entry.opened.generation,
     };
-    Tunnel::enter(sidecar, opened, Some(connection.own.id()), asked, exchange).open(sent, sidecar)
+    Tunnel::enter(sidecar, opened, asked, exchange).open(sent, sidecar)
 }
 
 /// The application is one process on this host: connections do not spread over anything, two keep head-of-line blocking

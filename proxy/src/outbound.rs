@@ -98,6 +98,7 @@ pub async fn serve(outbound: Arc<Outbound>, stream: TcpStream, from: SocketAddr)
         called: None,
         answerers: None,
         opening: None,
+        own: None,
         generation: Generation::default(),
     };
     let registered = match sidecar.connections.enter(opened) {
@@ -250,9 +251,10 @@ fn switch(connection: &HttpConnection, asked: Asked, sent: send::Sent, exchange:
         called: None,
         answerers: Some(connection.outbound.peer.answerers.clone()),
         opening: None,
+        own: link.entry.as_ref().and_then(|entry| entry.opened.own.clone()),
         generation: link.entry.as_ref().map_or(link.generation, |entry| entry.opened.generation),
     };
-    Tunnel::enter(sidecar, opened, None, asked, exchange).open(sent, sidecar)
+    Tunnel::enter(sidecar, opened, asked, exchange).open(sent, sidecar)
 }
 
 /// Behind a Kubernetes ClusterIP the kernel balances connections, not requests: this many spread a caller's requests over

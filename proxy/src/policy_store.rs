@@ -20,7 +20,7 @@ use portcullis_policy::Connection;
 use spiffe::SpiffeId;
 use tokio::sync::watch;
 
-pub use self::loaded::{Loaded, Recorded, Source, Verdict};
+pub use self::loaded::{Loaded, Recorded, Refused, Source, Verdict};
 pub use self::loader::{LoadError, Loader, PolicySources};
 pub use self::request::{Fields, Gone, Opening};
 

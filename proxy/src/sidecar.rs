@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
-use spiffe::SpiffeId;
-use tokio::sync::{Notify, Semaphore};
+use rustls_pki_types::UnixTime;
+use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Timeouts};
-use crate::connections::{self, Connections, Entry, Generation, Level};
+use crate::connections::{Connections, Entry, Generation, Grounds, Judge, Level, Objection};
 use crate::drain::Tasks;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
@@ -41,8 +41,6 @@ pub struct Sidecar {
     pub connections: Arc<Connections>,
     /// A permit for each inbound handshake under way.
     pub handshakes: Semaphore,
-    /// Wakes the re-check: a connection was admitted by a trust or policy that is no longer the newest.
-    pub doubt: Notify,
     /// Records.
     pub telemetry: Arc<Telemetry>,
     /// Spawns.
@@ -50,22 +48,74 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Has open connections judged again if trust or policy moved on while one of them was being admitted.
-    pub fn doubt_if_outdated(&self, admitted: Generation) {
+    /// What open connections are judged by at this moment; `None` without an identity, where there are none.
+    pub fn grounds(&self) -> Option<Grounds> {
+        let snapshot = self.tls.credentials().snapshot();
+        let own = snapshot.material.as_ref()?.id().clone();
+        Some(Grounds { trust: Arc::clone(&snapshot.trust), policy: self.policy.current(), own })
+    }
+
+    /// Judges a connection that has just been entered, if trust or policy moved on while it was being admitted.
+    pub fn judge_if_outdated(&self, entry: &Entry, admitted: Generation) {
         let trust = self.tls.generation().trust;
         let policy = self.policy.current().map_or(0, |loaded| loaded.number);
         if admitted.trust != trust || (admitted.policy != 0 && admitted.policy != policy) {
-            self.doubt.notify_one();
+            self.judge_entered(entry);
         }
     }
 
-    /// Ends a tunnel that was allowed when it was asked for and is not any more: the application may have taken its time
-    /// with the answer. Whatever changes after this finds it in the registry.
-    pub fn judge_tunnel(&self, own: &SpiffeId, entry: &Entry) {
-        if connections::refused_by_policy(self.policy.current().as_deref(), own, entry).is_some() {
-            self.telemetry.metrics.connection_closed(entry.opened.direction, "policy");
-            entry.signal.raise(Level::Cut, "policy");
+    /// Ends a connection that was allowed when it was asked for and is not any more: whoever had to agree to it may have taken
+    /// its time. It is in the registry by then, so whatever changes after this finds it there.
+    pub fn judge_entered(&self, entry: &Entry) {
+        let objection = self.grounds().and_then(|grounds| Judge::new(grounds).objection(entry, UnixTime::now()));
+        if let Some(objection) = objection {
+            self.condemn(entry, &objection);
+            // Nothing is in flight on it that could be given time.
+            entry.signal.raise(Level::Cut, objection.cause);
         }
+    }
+
+    /// Has a connection take nothing new, counts it and says why; `true` the first time. Whoever calls this cuts it, too.
+    pub fn condemn(&self, entry: &Entry, objection: &Objection) -> bool {
+        let foretold = entry.signal.cause() == Some(objection.cause);
+        let first = entry.signal.condemn(objection.cause);
+        if first {
+            if !foretold {
+                self.telemetry.metrics.connection_closed(entry.opened.direction, objection.cause);
+            }
+            self.tell_of(entry, objection, "an open connection must end: what allowed it no longer holds");
+        }
+        first
+    }
+
+    /// Has an HTTP connection say goodbye because what allows it is about to end. Its caller goes on elsewhere and loses
+    /// nothing, while a request that is on its way when the end has come would be refused.
+    pub fn foretell(&self, entry: &Entry, objection: &Objection) {
+        self.telemetry.metrics.connection_closed(entry.opened.direction, objection.cause);
+        self.tell_of(entry, objection, "an open connection ends within seconds: so does what allows it");
+        entry.signal.raise(Level::Goodbye, objection.cause);
+    }
+
+    fn tell_of(&self, entry: &Entry, objection: &Objection, message: &'static str) {
+        let opened = &entry.opened;
+        let peer = opened.peer.as_ref();
+        let policy = self.policy.current().filter(|_| opened.direction == Direction::Inbound);
+        tracing::warn!(
+            direction = opened.direction.label(),
+            carries = opened.carries.label(),
+            peer = peer.map(|peer| peer.id.to_string()),
+            serial = peer.map(|peer| peer.serial.as_str()),
+            issuer = peer.map(|peer| peer.issuer.as_str()),
+            address = %opened.address,
+            port = opened.port,
+            cause = objection.cause,
+            why = &*objection.why,
+            policy = objection.rule.as_ref().map(|(policy, _)| &**policy),
+            rule = objection.rule.as_ref().map(|(_, rule)| &**rule),
+            policy_revision = policy.as_ref().map(|loaded| loaded.policy.revision()),
+            policy_git_revision = policy.as_ref().and_then(|loaded| loaded.git_revision.as_deref()),
+            "{message}"
+        );
     }
 
     /// The shape of a pool that may open so many HTTP/2 connections.

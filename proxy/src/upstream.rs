@@ -8,6 +8,7 @@ pub mod open;
 pub mod overheard;
 pub mod pool;
 pub mod send;
+pub mod severed;
 
 use std::io;
 use std::sync::Arc;
@@ -86,6 +87,14 @@ pub enum UpstreamError {
         #[source]
         source: Arc<hyper::Error>,
     },
+    /// What allowed the connection to the peer ceased to hold while the exchange was in flight on it, and its grace is over.
+    #[error("the call to `{target}` had to end: {cause}")]
+    Condemned {
+        /// The configured destination.
+        target: Arc<str>,
+        /// Why, as the re-check says it.
+        cause: &'static str,
+    },
     /// Every connection that was opened closed again at once.
     #[error("`{target}` closes every connection at once")]
     Closed {
@@ -123,6 +132,7 @@ impl UpstreamError {
             Self::NoSuchService(_) => NoSuchService::LABEL,
             Self::Full { source, .. } => source.label(),
             Self::Exchange { .. } => "upstream_broke_off",
+            Self::Condemned { cause, .. } => of_condemned(cause),
             Self::Closed { .. } => "upstream_closed",
             Self::ResponseTimeout { .. } => "upstream_response_timeout",
             Self::Protocol { .. } => "upstream_protocol",
@@ -144,6 +154,7 @@ impl UpstreamError {
             | Self::NotOfService { .. }
             | Self::NoSuchService(_)
             | Self::Full { .. }
+            | Self::Condemned { .. }
             | Self::Closed { .. }
             | Self::Protocol { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -152,5 +163,15 @@ impl UpstreamError {
     /// This error and its causes in one line, for logs and for the plain answer to our own application.
     pub fn chain(&self) -> String {
         crate::error_chain(self)
+    }
+}
+
+/// The word for a call that was cut because its peer may not be called any more: that with which the next call will be refused.
+pub fn of_condemned(cause: &'static str) -> &'static str {
+    match cause {
+        "denied" => "upstream_denied",
+        "wrong_identity" => "upstream_wrong_identity",
+        NoSuchService::LABEL => NoSuchService::LABEL,
+        _ => "upstream_untrusted",
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Way<'_, 'a> {
     /// Whether the path that was proven goes on by this issuer; if none was proven, any may.
     fn is_of_path(&self, candidate: Issuer<'_>) -> bool {
         let Some(peer) = self.proven else { return true };
-        let Some(next) = peer.path.get(self.climbed.len()) else { return false };
+        let Some(next) = peer.proof.path.get(self.climbed.len()) else { return false };
         // The last certificate of a proven path is its anchor, which may have been sent too.
         match candidate {
             Issuer::Anchor(anchor) => self.is_last() && anchor.key() == next,
@@ -112,7 +112,7 @@ impl<'a> Way<'_, 'a> {
     }
 
     fn is_last(&self) -> bool {
-        self.proven.is_some_and(|peer| peer.path.len() == self.climbed.len() + 1)
+        self.proven.is_some_and(|peer| peer.proof.path.len() == self.climbed.len() + 1)
     }
 
     fn signs(&self, at: usize, issuer: Issuer<'_>) -> bool {

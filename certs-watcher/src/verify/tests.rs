@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use spiffe::{SpiffeId, TrustDomain};
 
 use super::*;
+use crate::bundle::Bundle;
 use crate::bundle::tests::{bundle, prod_trusts};
 use crate::certificate::Fingerprint;
 use crate::deny_list::DenyList;
@@ -49,9 +50,9 @@ fn a_good_chain_gives_a_peer() {
 fn an_open_connection_is_judged_by_the_same_function() {
     let pki = prod();
     let peer = verify_at(&prod_trusts(&[&pki.root]), &pki.leaf, NOW).unwrap();
-    let again = |trust: &Trust, seconds| verify_peer(trust, Role::Client, &peer.chain, at(seconds));
+    let again = |trust: &Trust, seconds| prove_again(trust, Role::Client, &peer, &peer.proof, at(seconds));
     let other = Authority::root("other");
-    assert_eq!(again(&prod_trusts(&[&pki.root, &other]), NOW + 1).unwrap(), peer);
+    assert_eq!(again(&prod_trusts(&[&pki.root, &other]), NOW + 1).unwrap().path, peer.proof.path);
     assert_eq!(again(&prod_trusts(&[&other]), NOW).unwrap_err().label(), "unknown_issuer");
     assert_eq!(again(&prod_trusts(&[&pki.root]), NOW + DAY + 1).unwrap_err().label(), "expired");
 }
@@ -348,9 +349,56 @@ fn a_chain_that_was_proven_is_not_proven_again() {
     let first = verify(Role::Client);
     assert!(Arc::ptr_eq(&first, &verify(Role::Client)));
     assert!(!Arc::ptr_eq(&first, &verify(Role::Server)));
-    // Another deny list is another trust.
-    let anew = prod_trusts(&[&pki.root]).with_deny_list(Arc::default());
-    assert!(!Arc::ptr_eq(&first, &verify_peer(&anew, Role::Client, &pki.leaf.chain, now()).unwrap()));
+}
+
+/// Whether a peer that was proven under one trust counts as proven under the next without another look at its chain.
+fn is_remembered(before: &Trust, next: Trust, chain: &[CertificateDer<'static>]) -> bool {
+    let first = verify_peer(before, Role::Client, chain, now()).unwrap();
+    let next = next.after(before);
+    let again = prove_again(&next, Role::Client, &first, &first.proof, now()).unwrap();
+    let remembered = Arc::ptr_eq(&first, &verify_peer(&next, Role::Client, chain, now()).unwrap());
+    assert_eq!(Arc::ptr_eq(&first.proof, &again), remembered, "both ways are one");
+    remembered
+}
+
+#[test]
+fn a_proof_outlives_every_change_but_that_of_what_it_rests_on() {
+    let (pki, dev) = (prod(), Authority::root("dev"));
+    let domain = |name: &str| TrustDomain::new(name).unwrap();
+    let (own, renewed, other) =
+        (bundle("prod.test", &[&pki.root]), bundle("prod.test", &[&pki.root]), bundle("dev.test", &[&dev]));
+    let lists = || Arc::new(Revocation::new(Vec::new(), RevocationPolicy::default()));
+    let (of_own, of_other) = (lists(), lists());
+    let before = Trust::new([Arc::clone(&own)]).with_revocations([(domain("prod.test"), Arc::clone(&of_own))]);
+    let with = |bundles: &[&Arc<Bundle>], lists: &[(&str, &Arc<Revocation>)]| {
+        let lists = lists.iter().map(|(name, lists)| (domain(name), Arc::clone(lists)));
+        Trust::new(bundles.iter().map(|bundle| Arc::clone(bundle))).with_revocations(lists)
+    };
+    let mut denying = DenyList::default();
+    denying.deny_identity(SpiffeId::new("spiffe://prod.test/somebody/else").unwrap(), "stolen".to_owned());
+    for (what, next, remembered) in [
+        ("nothing", with(&[&own], &[("prod.test", &of_own)]), true),
+        ("the deny list", with(&[&own], &[("prod.test", &of_own)]).with_deny_list(Arc::new(denying)), true),
+        ("another domain's bundle", with(&[&own, &other], &[("prod.test", &of_own)]), true),
+        ("another domain's lists", with(&[&own, &other], &[("prod.test", &of_own), ("dev.test", &of_other)]), true),
+        ("its own bundle", with(&[&renewed], &[("prod.test", &of_own)]), false),
+        ("its own lists", with(&[&own], &[("prod.test", &lists())]), false),
+        ("its own lists, which are gone", with(&[&own], &[]), false),
+        ("whose lists are whose", with(&[&own], &[("prod.test", &of_other), ("dev.test", &of_own)]), false),
+    ] {
+        assert_eq!(is_remembered(&before, next, &pki.leaf.chain), remembered, "{what}");
+    }
+    let gone = with(&[&other], &[("prod.test", &of_own)]).after(&before);
+    let peer = verify_peer(&before, Role::Client, &pki.leaf.chain, now()).unwrap();
+    let refused = prove_again(&gone, Role::Client, &peer, &peer.proof, now()).unwrap_err();
+    assert_eq!(refused.label(), "foreign_trust_domain");
+    // A trust that does not take the place of the other remembers nothing of it.
+    let stranger = with(&[&own], &[("prod.test", &of_own)]);
+    assert!(!Arc::ptr_eq(&peer, &verify_peer(&stranger, Role::Client, &pki.leaf.chain, now()).unwrap()));
+    let mut denying = DenyList::default();
+    denying.deny_identity(peer.id.clone(), "stolen".to_owned());
+    let denied = with(&[&own], &[("prod.test", &of_own)]).with_deny_list(Arc::new(denying)).after(&before);
+    assert_eq!(prove_again(&denied, Role::Client, &peer, &peer.proof, now()).unwrap_err().label(), "denied");
 }
 
 proptest! {
@@ -358,13 +406,26 @@ proptest! {
     #[test]
     fn what_is_remembered_never_changes_a_verdict(questions in questions()) {
         let pool = pool();
-        let remembering: Vec<_> = pool.trusts.iter().map(|make| make()).collect();
+        // They share one memory, as those that take each other's place do.
+        let first = pool.trusts[0]();
+        let remembering: Vec<_> = pool.trusts.iter().map(|make| make().after(&first)).collect();
+        let mut open: Vec<(Role, Arc<Peer>, Arc<Proof>)> = Vec::new();
         for (chain, change, trust, is_client, seconds) in questions {
             let chain = changed(&pool, chain, &change);
             let role = if is_client { Role::Client } else { Role::Server };
             let remembered = verify_peer(&remembering[trust], role, &chain, at(seconds));
             let afresh = verify_peer(&remembering[trust].without_memory(), role, &chain, at(seconds));
-            prop_assert_eq!(remembered, afresh);
+            prop_assert_eq!(&remembered, &afresh);
+            // Whoever is connected is judged as if it came anew.
+            for (role, peer, proof) in &mut open {
+                let again = prove_again(&remembering[trust], *role, peer, proof, at(seconds));
+                let afresh = verify_peer(&remembering[trust].without_memory(), *role, &peer.chain, at(seconds));
+                prop_assert_eq!(&again, &afresh.map(|peer| Arc::clone(&peer.proof)));
+                if let Ok(again) = again {
+                    *proof = again;
+                }
+            }
+            open.extend(remembered.ok().map(|peer| (role, Arc::clone(&peer), Arc::clone(&peer.proof))));
         }
     }
 }

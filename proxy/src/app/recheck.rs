@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use portcullis_policy::Policy;
 use rustls_pki_types::UnixTime;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::connections::{Entry, GRACE, Generation, Grounds, Judge, Level};
+use super::sentences::Sentences;
+use crate::connections::Judge;
 use crate::drain::Phase;
 use crate::policy_store::unix_seconds;
 use crate::sidecar::Sidecar;
-use crate::telemetry::metrics::Direction;
 
 /// Runs until the process ends.
 pub(super) async fn run(sidecar: Arc<Sidecar>) {
@@ -18,9 +19,12 @@ pub(super) async fn run(sidecar: Arc<Sidecar>) {
     let mut policy = sidecar.policy.changed();
     let mut trust_seen = sidecar.tls.generation().trust;
     let mut ends = RuleEnds::default();
+    let mut sentences = Sentences::new(sidecar.timeouts.recheck_grace);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let round = tokio::select! {
-            // Nothing is lost by dropping any of these: each only says that something is newer than what was seen.
+            // Nothing is lost by dropping any of these: each only says that something is newer than what was seen, or due.
             Ok(()) = credentials.changed() => {
                 let trust = sidecar.tls.generation().trust;
                 // A renewed leaf, or a new problem, takes no admission back.
@@ -29,15 +33,19 @@ pub(super) async fn run(sidecar: Arc<Sidecar>) {
                 if changed { Round::Everything } else { Round::Expiry }
             }
             Ok(()) = policy.changed() => Round::Everything,
-            () = sidecar.doubt.notified() => Round::Everything,
+            _ = ticks.tick() => Round::Expiry,
             () = tokio::time::sleep(ends.wait(SystemTime::now()).min(TICK)) => Round::Expiry,
+            () = sentences.due() => {
+                sentences.carry_out();
+                continue;
+            }
             () = sidecar.tasks.reached(Phase::Ended) => return,
         };
         // Asked whatever it was that woke us: two things that happen at the same moment wake only once.
         let current = sidecar.policy.current();
         let passed = current.is_some_and(|loaded| ends.have_passed(loaded.number, &loaded.policy, unix_seconds()));
         let round = if passed { Round::Everything } else { round };
-        judge_all(&sidecar, round).await;
+        judge_all(&sidecar, round, &mut sentences).await;
     }
 }
 
@@ -78,68 +86,50 @@ enum Round {
     Everything,
 }
 
-async fn judge_all(sidecar: &Arc<Sidecar>, round: Round) {
-    let snapshot = sidecar.tls.credentials().snapshot();
-    let Some(own) = &snapshot.material else { return };
-    let policy = sidecar.policy.current();
-    let generation = Generation {
-        identity: snapshot.identity_generation,
-        trust: snapshot.trust_generation,
-        policy: policy.as_ref().map_or(0, |loaded| loaded.number),
-    };
-    let grounds = Grounds { trust: Arc::clone(&snapshot.trust), policy, own: own.id().clone(), generation };
-    let mut judge = Judge::new(grounds);
+async fn judge_all(sidecar: &Sidecar, round: Round, sentences: &mut Sentences) {
+    let Some(grounds) = sidecar.grounds() else { return };
+    // Another judge for what is about to end: each remembers what it found, for its own moment.
+    let (mut judge, mut foresight) = (Judge::new(grounds.clone()), Judge::new(grounds));
     let now = UnixTime::now();
-    for some in sidecar.connections.snapshot().chunks(CHUNK) {
-        for entry in some {
-            let objection = match round {
-                Round::Expiry => judge.ended(entry, now),
-                Round::Everything => judge.objection(entry, now),
-            };
-            match objection {
-                Some(cause) => close(sidecar, entry, cause),
+    let soon = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + FORESIGHT);
+    let mut turn = Instant::now();
+    let open = sidecar.connections.snapshot();
+    for entry in open.into_iter().filter(|entry| entry.signal.condemned().is_none()) {
+        let objection = match round {
+            Round::Expiry => judge.ended(&entry, now),
+            Round::Everything => judge.objection(&entry, now),
+        };
+        if let Some(objection) = objection {
+            if sidecar.condemn(&entry, &objection) {
+                sentences.pass(&entry);
+            }
+        } else {
+            if round == Round::Everything {
                 // Its caller may do something still; what is in flight may be something else.
-                None if round == Round::Everything => entry.signal.doubt(),
-                None => {}
+                entry.signal.doubt();
+            }
+            // Whoever hears of it before uses another connection by then, and loses nothing.
+            if entry.takes_goodbye()
+                && let Some(ending) = foresight.ended(&entry, soon)
+            {
+                sidecar.foretell(&entry, &ending);
             }
         }
-        // The admin page and the watchers share this thread.
-        tokio::task::yield_now().await;
+        if turn.elapsed() >= TURN {
+            // The probes, the admin page and the watchers share this thread, and requests its core.
+            tokio::task::yield_now().await;
+            sentences.carry_out();
+            turn = Instant::now();
+        }
     }
-}
-
-/// Lets the requests in flight finish, for a grace, and then cuts.
-fn close(sidecar: &Arc<Sidecar>, entry: &Arc<Entry>, cause: &'static str) {
-    if entry.signal.is_at(Level::Finish) {
-        return;
-    }
-    let opened = &entry.opened;
-    sidecar.telemetry.metrics.connection_closed(opened.direction, cause);
-    let peer = opened.peer.as_ref();
-    let policy = sidecar.policy.current().filter(|_| opened.direction == Direction::Inbound);
-    tracing::warn!(
-        direction = opened.direction.label(),
-        carries = opened.carries.label(),
-        peer = peer.map(|peer| peer.id.to_string()),
-        serial = peer.map(|peer| peer.serial.as_str()),
-        address = %opened.address,
-        cause,
-        policy_revision = policy.as_ref().map(|loaded| loaded.policy.revision()),
-        policy_git_revision = policy.as_ref().and_then(|loaded| loaded.git_revision.as_deref()),
-        "an open connection must end: what allowed it no longer holds"
-    );
-    entry.signal.raise(Level::Finish, cause);
-    let entry = Arc::clone(entry);
-    sidecar.tasks.spawn(async move {
-        tokio::time::sleep(GRACE).await;
-        entry.signal.raise(Level::Cut, cause);
-    });
 }
 
 /// How late the end of a certificate may be noticed.
 const TICK: Duration = Duration::from_secs(1);
-/// Connections judged between two looks at what else there is to do.
-const CHUNK: usize = 64;
+/// How long before the end of a certificate HTTP is told to go elsewhere: two looks, and a round trip.
+const FORESIGHT: Duration = Duration::from_secs(2);
+/// How long connections are judged before others have their turn. One proof of a chain takes a tenth of that.
+const TURN: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

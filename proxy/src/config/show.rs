@@ -169,6 +169,7 @@ impl Timeouts {
             "bodyStall": written(self.body_stall),
             "tcpIdle": written(self.tcp_idle),
             "maxAge": written(self.max_age),
+            "recheckGrace": written(self.recheck_grace),
             "lameDuck": written(self.lame_duck),
             "drain": written(self.drain),
         })

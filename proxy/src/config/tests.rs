@@ -55,7 +55,7 @@ fn everything_that_can_be_said_is_read() {
         "outbound:
   - {listen: 127.0.0.1:9001, connect: eligibility:8443, protocol: auto, identities: [spiffe://prod.health.internal/ns/e/sa/api]}
 workers: 3
-timeouts: {handshake: 1s, requestHead: 2s, responseHead: 0, connect: 250ms, idle: 1m, bodyStall: 0, tcpIdle: 2h, maxAge: 1h, lameDuck: 0, drain: 1s}
+timeouts: {handshake: 1s, requestHead: 2s, responseHead: 0, connect: 250ms, idle: 1m, bodyStall: 0, tcpIdle: 2h, maxAge: 1h, recheckGrace: 0, lameDuck: 0, drain: 1s}
 limits: {connections: 0, connectionsPerIdentity: 1, handshakes: 2, headBytes: 16KiB, headFields: 50, uriBytes: 1024, streamsPerConnection: 7,
          ratePerIdentity: 0, inFlightPerDestination: 0}
 admin: {listen: '[::1]:15000'}
@@ -185,6 +185,7 @@ fn the_configuration_is_shown_in_its_own_words() {
     assert_eq!(shown["inbound"][0]["protocol"], "http");
     assert_eq!(shown["timeouts"]["handshake"], "10s");
     assert_eq!(shown["timeouts"]["maxAge"], "0");
+    assert_eq!(shown["timeouts"]["recheckGrace"], "5s");
 }
 
 /// The smallest configuration with more in its entry of `trust`.

@@ -4,16 +4,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use portcullis_certs_watcher::{Peer, Role, Trust, verify_peer};
-use portcullis_policy::{Admission, Connection};
+use portcullis_certs_watcher::{Material, PeerError, Proof, Role, Timestamp, Trust, prove_again};
+use portcullis_policy::{Admission, Connection, Verdict};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use spiffe::SpiffeId;
 
-use super::{Carries, Entry, Generation, source_of};
+use super::{Carries, Entry, source_of};
 use crate::config::NoSuchService;
-use crate::policy_store::{self, Loaded};
+use crate::policy_store::{self, Loaded, Refused};
 use crate::telemetry::metrics::Direction;
 
 /// What connections are judged by.
@@ -25,86 +24,142 @@ pub struct Grounds {
     pub policy: Option<Arc<Loaded>>,
     /// Who we are.
     pub own: SpiffeId,
-    /// The generation of all this.
-    pub generation: Generation,
+}
+
+/// Why a connection must not stay open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// The fixed word for metrics and the access log.
+    pub cause: &'static str,
+    /// What it is that ceased to hold, for the log: the certificate and what is held against it, or what the policy says.
+    pub why: Arc<str>,
+    /// The rule that denies it, with its policy, if one does.
+    pub rule: Option<(Arc<str>, Arc<str>)>,
 }
 
 type Chain = Arc<[CertificateDer<'static>]>;
+type Proved = Result<Arc<Proof>, Objection>;
 
-/// Judges many connections; the chains that several share are verified once.
+/// Judges many connections; the chains that several share are proven once.
 #[derive(Debug)]
 pub struct Judge {
     grounds: Grounds,
-    verified: HashMap<(Chain, Direction), Option<&'static str>>,
+    proved: HashMap<(Chain, Direction), Proved>,
 }
 
 impl Judge {
     /// A judge for one round.
     pub fn new(grounds: Grounds) -> Self {
-        Self { grounds, verified: HashMap::new() }
+        Self { grounds, proved: HashMap::new() }
     }
 
-    /// Whether the path that proved the connection's peer has ended and none holds in its place: an anchor, or a
-    /// revocation list without which nobody counts as good, may have been renewed meanwhile.
-    pub fn ended(&mut self, entry: &Entry, now: UnixTime) -> Option<&'static str> {
-        let peer = entry.opened.peer.as_ref()?;
-        if now <= peer.not_after {
+    /// Whether time alone has taken away what the connection stands on: the certificate that we have shown on it has ended, or
+    /// the path that proved its peer has and none holds in its place: an anchor, or a revocation list without which nobody
+    /// counts as good, may have been renewed meanwhile.
+    pub fn ended(&mut self, entry: &Entry, now: UnixTime) -> Option<Objection> {
+        if let Some(own) = &entry.opened.own
+            && now > own.not_after()
+        {
+            return Some(Objection::of_own(own));
+        }
+        if now <= entry.proof.load().as_ref()?.until() {
             return None;
         }
-        let label = self.refused_by_trust(peer, entry.opened.direction, now)?;
-        Some(if label == "expired" { "certificate_expired" } else { label })
+        self.refused_by_trust(entry, now)
     }
 
     /// Why this connection must not stay open; `None` when it may.
-    pub fn objection(&mut self, entry: &Entry, now: UnixTime) -> Option<&'static str> {
+    pub fn objection(&mut self, entry: &Entry, now: UnixTime) -> Option<Objection> {
+        if let Some(ended) = self.ended(entry, now) {
+            return Some(ended);
+        }
         let opened = &entry.opened;
         let peer = opened.peer.as_ref()?;
-        if let Some(label) = self.ended(entry, now) {
-            return Some(label);
-        }
-        // Verified under this very trust when it was admitted: only time could have changed that.
-        if opened.generation.trust != self.grounds.generation.trust
-            && let Some(label) = self.refused_by_trust(peer, opened.direction, now)
-        {
-            return Some(label);
+        if let Some(refused) = self.refused_by_trust(entry, now) {
+            return Some(refused);
         }
         match opened.direction {
             Direction::Outbound => {
                 let policy = self.grounds.policy.as_ref().map(|loaded| &loaded.policy);
                 match opened.answerers.as_ref()?.under(policy) {
-                    Ok(expected) => (!expected.contains(&peer.id)).then_some("wrong_identity"),
-                    Err(_) => Some(NoSuchService::LABEL),
+                    Ok(expected) if expected.contains(&peer.id) => None,
+                    Ok(_) => Some(Objection::new("wrong_identity", "it may not answer for this destination any more")),
+                    Err(error) => Some(Objection::new(NoSuchService::LABEL, &error.to_string())),
                 }
             }
             Direction::Inbound => refused_by_policy(self.grounds.policy.as_deref(), &self.grounds.own, entry),
         }
     }
 
-    fn refused_by_trust(&mut self, peer: &Peer, direction: Direction, now: UnixTime) -> Option<&'static str> {
-        let role = match direction {
+    /// Asks trust about the peer. A proof that still holds is as good as a new one; of a new one the entry is told.
+    fn refused_by_trust(&mut self, entry: &Entry, now: UnixTime) -> Option<Objection> {
+        let opened = &entry.opened;
+        let peer = opened.peer.as_ref()?;
+        let role = match opened.direction {
             Direction::Inbound => Role::Client,
             Direction::Outbound => Role::Server,
         };
+        let last = entry.proof.load_full()?;
         let trust = &self.grounds.trust;
-        *self
-            .verified
-            .entry((Arc::clone(&peer.chain), direction))
-            .or_insert_with(|| verify_peer(trust, role, &peer.chain, now).err().map(|error| error.label()))
+        let prove = || prove_again(trust, role, peer, &last, now).map_err(|error| Objection::of_peer(&error));
+        if last.holds(trust, &peer.id, now) {
+            return prove().err();
+        }
+        match self.proved.entry((Arc::clone(&peer.chain), opened.direction)).or_insert_with(prove) {
+            Ok(proof) => {
+                entry.proof.store(Some(Arc::clone(proof)));
+                None
+            }
+            Err(objection) => Some(objection.clone()),
+        }
+    }
+
+    /// How many chains had to be proven in full.
+    #[cfg(test)]
+    fn proofs(&self) -> usize {
+        self.proved.len()
     }
 }
 
-/// Why a policy refuses an inbound connection to the workload `own`; `None` when it does not, or when the policy is not asked.
-pub fn refused_by_policy(policy: Option<&Loaded>, own: &SpiffeId, entry: &Entry) -> Option<&'static str> {
+impl Objection {
+    fn new(cause: &'static str, why: &str) -> Self {
+        Self { cause, why: why.into(), rule: None }
+    }
+
+    fn of_own(own: &Material) -> Self {
+        let (serial, end) = (own.serial(), Timestamp(own.not_after()));
+        Self::new(OWN_EXPIRED, &format!("our own certificate on it (serial {serial}) ended at {end}"))
+    }
+
+    fn of_peer(error: &PeerError) -> Self {
+        let cause = match error.label() {
+            "expired" => "certificate_expired",
+            label => label,
+        };
+        Self::new(cause, &crate::error_chain(error))
+    }
+
+    fn of_policy(refused: Refused) -> Self {
+        Self { cause: "policy", why: refused.why.into(), rule: refused.rule }
+    }
+}
+
+/// Why a policy refuses an inbound connection to the workload `own`; `None` when it does not.
+fn refused_by_policy(policy: Option<&Loaded>, own: &SpiffeId, entry: &Entry) -> Option<Objection> {
     let opened = &entry.opened;
-    opened.peer.as_ref().filter(|_| opened.direction == Direction::Inbound)?;
-    let Some(policy) = policy else { return Some("no_policy") };
-    let Some(connection) = connection_of(own, entry) else { return Some("policy") };
-    let refused = match (opened.carries, &opened.opening) {
-        (Carries::Tcp, _) => !policy.policy.admit_opaque(&connection).verdict.is_allow(),
-        (Carries::WebSocket, Some(opening)) => !opening.is_allowed(policy, connection),
-        (Carries::Http | Carries::WebSocket, _) => matches!(policy.admit(&connection), Admission::Deny(_)),
+    let Some(policy) = policy else { return Some(Objection::new("no_policy", "no policy is loaded")) };
+    let Some(connection) = connection_of(own, entry) else {
+        return Some(Objection::new("policy", "nobody knows what it was opened for"));
     };
-    refused.then_some("policy")
+    let refused = match (opened.carries, &opened.opening) {
+        (Carries::Tcp, _) => policy.refusal(policy.policy.admit_opaque(&connection).verdict),
+        (Carries::WebSocket, Some(opening)) => opening.refusal(policy, connection),
+        (Carries::Http | Carries::WebSocket, _) => match policy.admit(&connection) {
+            Admission::Deny(denial) => policy.refusal(Verdict::Deny(denial)),
+            Admission::Allow(_) | Admission::PerRequest => None,
+        },
+    };
+    refused.map(Objection::of_policy)
 }
 
 /// A connection from the mesh to the workload `own`, as policy sees it.
@@ -115,64 +170,8 @@ pub fn connection_of<'a>(own: &'a SpiffeId, entry: &'a Entry) -> Option<Connecti
     Some(policy_store::connection([&peer.id, own], source, called.application, server_name))
 }
 
-/// What requests in flight get to finish when what allowed them no longer holds.
-pub const GRACE: Duration = Duration::from_secs(5);
+/// The cause of a connection on which we have shown a certificate that ended since.
+pub const OWN_EXPIRED: &str = "own_certificate_expired";
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use portcullis_certs_watcher::{Bundle, Crl, Revocation, RevocationPolicy, StaleList, UnknownStatus, system_clock};
-    use spiffe::TrustDomain;
-
-    use super::*;
-    use crate::ca::{Authority, IntermediateOptions, LeafOptions, RootOptions, Validity};
-    use crate::config::Answerers;
-    use crate::connections::{Opened, Signal};
-
-    #[test]
-    fn a_connection_outlives_a_list_that_was_renewed_and_no_other() {
-        let trust_domain = TrustDomain::new("prod.test").unwrap();
-        let authority = Authority::in_memory(&RootOptions::default()).unwrap();
-        let intermediate =
-            authority.create_intermediate("test", &trust_domain, &IntermediateOptions::default()).unwrap();
-        let id = SpiffeId::new("spiffe://prod.test/a").unwrap();
-        let leaf = intermediate.issue(&id, &LeafOptions::default()).unwrap();
-        let bundle = Arc::new(Bundle::from_certificates(&trust_domain, &[authority.certificate().clone()]).unwrap());
-        let trusting = |hours: u64| {
-            let list = intermediate.revocation_list(Validity::hours(hours)).unwrap();
-            let policy = RevocationPolicy { unknown: UnknownStatus::Allow, stale: StaleList::Refuse };
-            let lists = Revocation::new(vec![Crl::parse(&list.der).unwrap()], policy);
-            let trust = Trust::new([Arc::clone(&bundle)]).with_revocations([(trust_domain.clone(), Arc::new(lists))]);
-            Arc::new(trust)
-        };
-        let now = system_clock()();
-        let in_hours = |hours: u64| UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs() + hours * 3600));
-        let (old, renewed) = (trusting(1), trusting(48));
-        let peer = verify_peer(&old, Role::Server, &leaf.chain.der(), now).unwrap();
-        let opened = Opened {
-            direction: Direction::Outbound,
-            carries: Carries::Tcp,
-            peer: Some(peer),
-            address: "127.0.0.1:1".parse().unwrap(),
-            port: 1,
-            called: None,
-            answerers: Some(Answerers::Listed(Arc::from([id.clone()]))),
-            opening: None,
-            generation: Generation { trust: 1, ..Generation::default() },
-        };
-        let entry = Entry { id: 1, opened, since: SystemTime::now(), signal: Signal::default() };
-        for (trust, number, hours, ended) in [
-            (&old, 1, 0, None),
-            (&old, 1, 2, Some("crl_stale")),
-            (&renewed, 2, 2, None),
-            (&renewed, 2, 25, Some("certificate_expired")),
-        ] {
-            let generation = Generation { trust: number, ..Generation::default() };
-            let grounds = Grounds { trust: Arc::clone(trust), policy: None, own: id.clone(), generation };
-            let mut judge = Judge::new(grounds);
-            assert_eq!(judge.ended(&entry, in_hours(hours)), ended, "trust {number} after {hours} h");
-            assert_eq!(judge.objection(&entry, in_hours(hours)), ended, "trust {number} after {hours} h");
-        }
-    }
-}
+mod tests;

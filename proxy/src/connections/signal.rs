@@ -1,4 +1,7 @@
 //! How a connection's task is told to end: a level that only rises, and a cause.
+//!
+//! A drain and the re-check raise the same level, but they are not the same: a drain lets what is in flight take its time, and
+//! what was condemned by the re-check meanwhile must not hide behind that.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -47,6 +50,8 @@ impl Level {
 pub struct Signal {
     level: AtomicU8,
     cause: OnceLock<&'static str>,
+    /// Why what allowed the connection no longer holds.
+    condemned: OnceLock<&'static str>,
     raised: Notify,
     doubts: AtomicU64,
     doubted: Arc<Notify>,
@@ -61,14 +66,27 @@ impl Signal {
         }
     }
 
+    /// Has the connection take nothing new because what allowed it no longer holds, whatever it was told before. `true` the
+    /// first time: whoever condemned it must see that it is cut.
+    pub fn condemn(&self, cause: &'static str) -> bool {
+        let first = self.condemned.set(cause).is_ok();
+        self.raise(Level::Finish, cause);
+        first
+    }
+
+    /// Why what allowed the connection no longer holds; `None` as long as it does, also during a drain.
+    pub fn condemned(&self) -> Option<&'static str> {
+        self.condemned.get().copied()
+    }
+
     /// Whether this level is reached.
     pub fn is_at(&self, level: Level) -> bool {
         self.level.load(Ordering::Acquire) >= level as u8
     }
 
-    /// Why it was raised.
+    /// Why it was raised. That it was condemned counts for more than that it was drained.
     pub fn cause(&self) -> Option<&'static str> {
-        self.cause.get().copied()
+        self.condemned().or_else(|| self.cause.get().copied())
     }
 
     /// Has what is in flight on the connection decided again, each request for itself; the connection itself may stay.
@@ -126,6 +144,17 @@ mod tests {
         signal.raise(Level::Finish, "draining");
         assert!(signal.is_at(Level::Cut));
         assert_eq!(signal.cause(), Some("draining"));
+    }
+
+    #[test]
+    fn a_drain_hides_no_condemnation() {
+        let signal = Signal::default();
+        signal.raise(Level::Finish, "draining");
+        assert_eq!((signal.condemned(), signal.cause()), (None, Some("draining")));
+        assert!(signal.condemn("revoked"), "the first time");
+        assert!(!signal.condemn("certificate_expired"), "once is enough");
+        assert_eq!((signal.condemned(), signal.cause()), (Some("revoked"), Some("revoked")));
+        assert!(signal.is_at(Level::Finish) && !signal.is_at(Level::Cut));
     }
 
     #[test]

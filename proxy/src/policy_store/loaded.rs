@@ -110,6 +110,15 @@ pub struct Verdict {
     decision: Decision,
 }
 
+/// Why something that was allowed is not allowed any more, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the policy says, in fixed words.
+    pub why: &'static str,
+    /// The rule that denies it, with its policy, if one does.
+    pub rule: Option<(Arc<str>, Arc<str>)>,
+}
+
 impl Loaded {
     /// Compiles the documents.
     ///
@@ -170,6 +179,19 @@ impl Loaded {
     /// Decides a request and counts the decision.
     pub fn decide(self: &Arc<Self>, request: &Request<'_>) -> Verdict {
         self.counted(self.policy.decide(request))
+    }
+
+    /// Why this is refused; `None` if it is allowed. Nothing is counted.
+    pub fn refusal(&self, decided: Decided) -> Option<Refused> {
+        let Decided::Deny(denial) = decided else { return None };
+        let rule = decided.rule().and_then(|rule| self.policy.rule(rule));
+        let why = match denial {
+            Denial::Rule(_) => "a rule denies it",
+            Denial::NoPolicy => "no policy protects the workload",
+            Denial::NoRule => "no rule allows it any more",
+            Denial::PathInDoubt => "its path is in doubt",
+        };
+        Some(Refused { why, rule: rule.map(|rule| (Arc::clone(&rule.policy), Arc::clone(&rule.name))) })
     }
 
     fn counted(self: &Arc<Self>, decision: Decision) -> Verdict {

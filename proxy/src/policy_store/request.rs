@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use portcullis_policy::path::{EncodedSlash, Path};
 use portcullis_policy::{Connection, HeaderValues, Request};
 
-use super::Loaded;
+use super::{Loaded, Refused, Verdict};
 
 /// Lets policy look at header fields without copying them, and remembers whether it did.
 #[derive(Debug)]
@@ -51,19 +51,27 @@ pub struct Gone<'a> {
     pub target: &'a PathAndQuery,
     /// The fields that were decided on; `None` if nobody looked at them then.
     pub headers: Option<&'a HeaderMap>,
+    /// What has allowed it.
+    pub allowed: Option<&'a Verdict>,
 }
 
 impl Gone<'_> {
-    /// Whether the policy allows it, on this connection. Nothing is counted. What can only be told from header fields that are
-    /// not known any more is not allowed.
-    pub fn is_allowed(&self, policy: &Loaded, connection: Connection<'_>) -> bool {
+    /// Why the policy refuses it, on this connection; `None` if it allows it. Nothing is counted. What can only be told from
+    /// header fields that are not known any more is not allowed.
+    pub fn refusal(&self, policy: &Loaded, connection: Connection<'_>) -> Option<Refused> {
+        let because = |why| Some(Refused { why, rule: None });
         // It was a path when it came; were it none, nothing would be allowed. One with `%2F` came where that is decided on.
-        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Decide) else { return false };
+        let Ok(path) = Path::normalise(self.target.as_str().as_bytes(), EncodedSlash::Decide) else {
+            return because("its target is no path");
+        };
         let headers = Fields { all: self.headers, looked_at: Cell::new(false) };
         let request =
             Request { connection, method: self.method.as_str(), host: self.host, path: &path, headers: &headers };
-        let allowed = policy.policy.decide(&request).verdict.is_allow();
-        allowed && (self.headers.is_some() || !headers.were_looked_at())
+        let refused = policy.refusal(policy.policy.decide(&request).verdict);
+        if refused.is_none() && self.headers.is_none() && headers.were_looked_at() {
+            return because("it depends on header fields that nobody had looked at when it came");
+        }
+        refused
     }
 }
 
@@ -88,10 +96,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Whether the policy allows it, on this connection. Nothing is counted.
-    pub fn is_allowed(&self, policy: &Loaded, connection: Connection<'_>) -> bool {
+    /// Why the policy refuses it, on this connection; `None` if it allows it. Nothing is counted.
+    pub fn refusal(&self, policy: &Loaded, connection: Connection<'_>) -> Option<Refused> {
         let (method, host, target, headers) = (&self.method, &*self.host, &self.target, Some(&self.headers));
-        Gone { method, host, target, headers }.is_allowed(policy, connection)
+        Gone { method, host, target, headers, allowed: None }.refusal(policy, connection)
     }
 }
 

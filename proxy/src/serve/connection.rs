@@ -106,6 +106,8 @@ impl Ended {
         match self {
             Self::Closed => {}
             Self::TimedOut(label) => telemetry.metrics.connection_closed(direction, label),
+            // Whatever was condemned was counted then.
+            Self::Cut if entry.signal.condemned().is_some() => {}
             Self::Cut => telemetry.metrics.connection_closed(direction, entry.signal.cause().unwrap_or("cut")),
             Self::Violated(violation) => far_end(entry).record(violation.label(), violation, telemetry),
             Self::Broken(error) => match fault::of(error, Message::Request) {

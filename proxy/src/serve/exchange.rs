@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use super::connection::Activity;
 use super::reader::RESPONSE_STALLED;
-use super::standing::{Standing, Watch};
+use super::standing::{NO_LONGER_ALLOWED, Standing, Watch};
 use crate::http::headers;
 use crate::http::upgrade;
 use crate::http::upload::Upload;
@@ -27,6 +27,7 @@ use crate::telemetry::metrics::Direction;
 use crate::telemetry::spans::{OpenSpan, Outcome};
 use crate::telemetry::trace_context::TraceContext;
 use crate::tls::handshake::Negotiated;
+use crate::upstream;
 
 /// What is the same for every request of a connection.
 #[derive(Debug)]
@@ -161,7 +162,8 @@ impl Exchange {
         let standing = self.parties.standing.as_ref()?;
         let target = self.asked_for.as_ref().or(self.target.as_ref())?;
         let (host, headers) = (self.host.as_deref().unwrap_or_default(), self.decided_on.as_deref());
-        Some((standing, Gone { method: &self.method, host, target, headers }, &mut self.watch))
+        let allowed = self.verdict.as_ref();
+        Some((standing, Gone { method: &self.method, host, target, headers, allowed }, &mut self.watch))
     }
 
     /// Counts bytes of the response's body.
@@ -196,9 +198,9 @@ impl Exchange {
         parties.telemetry.metrics.request_refused(parties.direction, reason);
     }
 
-    /// The upstream broke off in the middle of its response.
-    pub fn broke_off(&mut self) {
-        self.reason.get_or_insert("upstream_broke_off");
+    /// The upstream broke off in the middle of its response; `condemned` says why, where it was we who cut its connection.
+    pub fn broke_off(&mut self, condemned: Option<&'static str>) {
+        self.reason.get_or_insert(condemned.map_or("upstream_broke_off", upstream::of_condemned));
     }
 
     fn write_line(&self, took_us: u64) {
@@ -276,7 +278,5 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// The reason of a request that was allowed and had to end.
-pub const NO_LONGER_ALLOWED: &str = "no_longer_allowed";
 /// nginx's number for a request whose caller left before the answer: no response carries it, metrics and spans do.
 const CALLER_WENT_AWAY: u16 = 499;

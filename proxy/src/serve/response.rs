@@ -52,6 +52,16 @@ enum Source {
     Upstream { body: Incoming, lease: Option<Lease>, most_trailers: usize },
 }
 
+impl Source {
+    /// Why the peer that the response comes from may not be called any more; `None` as long as it may.
+    fn condemned(&self) -> Option<&'static str> {
+        match self {
+            Self::Own(_) => None,
+            Self::Upstream { lease, .. } => lease.as_ref().and_then(|lease| lease.link().condemned()),
+        }
+    }
+}
+
 impl ResponseBody {
     /// An answer of our own.
     pub fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
@@ -117,7 +127,9 @@ impl Body for ResponseBody {
                 }
             }
             (Some(Err(BodyError::Trailers)), Some(exchange)) => exchange.had_too_many_trailers(),
-            (Some(Err(BodyError::Upstream(_) | BodyError::Revoked)), Some(exchange)) => exchange.broke_off(),
+            (Some(Err(BodyError::Upstream(_) | BodyError::Revoked)), Some(exchange)) => {
+                exchange.broke_off(this.source.condemned());
+            }
             (None, _) | (_, None) => {}
         }
         let Some(frame) = frame else { return Poll::Ready(None) };

@@ -8,13 +8,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use spiffe::SpiffeId;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Sleep;
 
-use crate::connections::{self, Entry, GRACE};
-use crate::policy_store::{Gone, PolicyStore};
+use crate::connections::{self, Entry, OWN_EXPIRED};
+use crate::http::refusal::Refusal;
+use crate::policy_store::{Gone, PolicyStore, Refused, Verdict};
+use crate::telemetry::Telemetry;
+use crate::telemetry::repeated::Say;
 
 /// What the requests of one connection from the mesh are decided by again.
 #[derive(Debug)]
@@ -25,6 +30,10 @@ pub struct Standing {
     pub policy: Arc<PolicyStore>,
     /// Who is called.
     pub own: SpiffeId,
+    /// `timeouts.recheckGrace`.
+    pub grace: Duration,
+    /// Where it is told what must end.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// How one request stands.
@@ -37,11 +46,58 @@ pub struct Watch {
     ending: Option<Pin<Box<Sleep>>>,
 }
 
+/// Refuses a request that begins on a connection which is there only to finish what was in flight when it was condemned: a
+/// caller that takes no notice of GOAWAY (RFC 9113 section 6.8) must not be served for the length of the grace.
+///
+/// # Errors
+/// When what allowed the connection no longer holds.
+pub fn may_begin(entry: &Entry) -> Result<(), Refusal> {
+    match entry.signal.condemned() {
+        None => Ok(()),
+        // Nothing is wrong with the caller: on another connection it gets the certificate that we have by then.
+        Some(OWN_EXPIRED) => {
+            let text = "our own certificate on this connection has ended".to_owned();
+            Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: OWN_EXPIRED, text })
+        }
+        Some(cause) => {
+            let text = format!("the connection must end: {cause}");
+            Err(Refusal { status: StatusCode::FORBIDDEN, reason: NO_LONGER_ALLOWED, text })
+        }
+    }
+}
+
+/// The reason of a request that was allowed and had to end, or that came on a connection which had to.
+pub const NO_LONGER_ALLOWED: &str = "no_longer_allowed";
+
 impl Standing {
-    fn allows(&self, request: &Gone<'_>) -> bool {
+    fn refusal(&self, request: &Gone<'_>) -> Option<Refused> {
         let policy = self.policy.current();
-        let asked = policy.as_deref().zip(connections::connection_of(&self.own, &self.entry));
-        asked.is_some_and(|(policy, connection)| request.is_allowed(policy, connection))
+        match policy.as_deref().zip(connections::connection_of(&self.own, &self.entry)) {
+            Some((policy, connection)) => request.refusal(policy, connection),
+            None => Some(Refused { why: "no policy is loaded", rule: None }),
+        }
+    }
+
+    /// Says which request must end and why; once a minute for each address, because one change may end thousands.
+    fn tell_of(&self, request: &Gone<'_>, refused: &Refused) {
+        let opened = &self.entry.opened;
+        let from = opened.address;
+        let peer = opened.peer.as_ref().map(|peer| peer.id.to_string());
+        let allowed = request.allowed.map(Verdict::record).unwrap_or_default();
+        let rule = refused.rule.as_ref();
+        let (policy, rule) = (rule.map(|(policy, _)| &**policy), rule.map(|(_, rule)| &**rule));
+        let (was_policy, was_rule) = (allowed.policy, allowed.rule);
+        let (port, why) = (opened.port, refused.why);
+        match self.telemetry.repeated.note(NO_LONGER_ALLOWED, from.ip(), Instant::now()) {
+            Say::Aloud { left_out } => tracing::warn!(
+                peer, %from, port, why, policy, rule, was_policy, was_rule, left_out,
+                "a request must end: what allowed it no longer holds"
+            ),
+            Say::Quietly => tracing::debug!(
+                peer, %from, port, why, policy, rule, was_policy, was_rule,
+                "a request must end: what allowed it no longer holds"
+            ),
+        }
     }
 }
 
@@ -92,13 +148,9 @@ impl Watch {
             return;
         }
         self.seen = doubts;
-        if standing.allows(request) {
-            return;
-        }
-        let opened = &standing.entry.opened;
-        let peer = opened.peer.as_ref().map(|peer| peer.id.to_string());
-        tracing::warn!(peer, address = %opened.address, port = opened.port, "a request must end: what allowed it no longer holds");
-        self.ending = Some(Box::pin(tokio::time::sleep(GRACE)));
+        let Some(refused) = standing.refusal(request) else { return };
+        standing.tell_of(request, &refused);
+        self.ending = Some(Box::pin(tokio::time::sleep(standing.grace)));
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use spiffe::SpiffeId;
 
 use super::connection::Answer;
 use super::exchange::Exchange;
@@ -57,21 +56,13 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Enters it into the registry, where drain and re-check reach it before it opens. One from the mesh is decided on again
-    /// at once, for the workload that it calls, `own`: the application may have taken its time with the answer.
-    pub fn enter(
-        sidecar: &Sidecar,
-        opened: Opened,
-        own: Option<&SpiffeId>,
-        asked: Asked,
-        exchange: Box<Exchange>,
-    ) -> Self {
-        let generation = opened.generation;
+    /// Enters it into the registry, where drain and re-check reach it before it opens. It is judged again at once: the upstream
+    /// may have taken its time with the answer, and its connection may be older than the trust of now.
+    pub fn enter(sidecar: &Sidecar, opened: Opened, asked: Asked, exchange: Box<Exchange>) -> Self {
         let registered = sidecar.connections.enter(opened).ok();
         // In the registry first: between the decision and that nobody could have taken it back.
-        sidecar.doubt_if_outdated(generation);
-        if let (Some(registered), Some(own)) = (&registered, own) {
-            sidecar.judge_tunnel(own, registered.entry());
+        if let Some(registered) = &registered {
+            sidecar.judge_entered(registered.entry());
         }
         Self { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange }
     }
@@ -114,7 +105,8 @@ impl Tunnel {
             tcp::Ended::Closed => {}
             tcp::Ended::Idle => exchange.reason = Some("idle_timeout"),
             tcp::Ended::Cut => exchange.reason = signal.cause(),
-            tcp::Ended::Broken(_) => exchange.broke_off(),
+            // Its HTTP/2 connection may have been cut a moment before the tunnel itself.
+            tcp::Ended::Broken(_) => exchange.broke_off(signal.condemned()),
         }
     }
 }

@@ -168,6 +168,7 @@ impl ToPeer {
             called: None,
             answerers: Some(self.answerers.clone()),
             opening: None,
+            own: Some(Arc::clone(&secured.own)),
             generation: Generation { policy, ..secured.generation },
         };
         let registered = self

@@ -132,6 +132,11 @@ impl Link {
         expected.is_none_or(|expected| self.peer.as_ref().is_some_and(|peer| expected.contains(&peer.id)))
     }
 
+    /// Why its peer may not be called any more; `None` as long as it may.
+    pub fn condemned(&self) -> Option<&'static str> {
+        self.entry.as_ref().and_then(|entry| entry.signal.condemned())
+    }
+
     /// Whether the registry has not asked the connection to end.
     pub fn is_wanted(&self) -> bool {
         !self.entry.as_ref().is_some_and(|entry| entry.signal.is_at(Level::Goodbye))

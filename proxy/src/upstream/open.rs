@@ -14,6 +14,7 @@ use super::UpstreamError;
 use super::dial::{ToApplication, ToPeer};
 use super::lease::{Exclusive, Lease, Link, Shared};
 use super::overheard::{Alert, Overheard};
+use super::severed::{Cutter, Severable};
 use crate::connections::{Generation, Level, Registered};
 use crate::drain::Tasks;
 use crate::http::fault::{self, Message};
@@ -113,8 +114,9 @@ impl Opener {
             retire_at: Instant::now() + retire_after(),
             entry: Some(Arc::clone(connection.registered.entry())),
         };
-        let stream = Overheard::new(connection.secured.stream, alert.clone());
-        let driven = Some(Driven { registered: connection.registered, alert, to: to.clone() });
+        let cutter = Cutter::default();
+        let stream = Overheard::new(Severable::new(connection.secured.stream, cutter.clone()), alert.clone());
+        let driven = Some(Driven { registered: connection.registered, alert, cutter, to: to.clone() });
         match connection.secured.protocol {
             Negotiated::Http1 => self.exclusive(stream, link, driven).await,
             Negotiated::Http2 => self.shared(stream, link, far, driven).await,
@@ -215,13 +217,15 @@ impl Opener {
 
     /// The error of an exchange that broke on this connection.
     pub(super) fn broke_on(&self, link: &Link, error: hyper::Error) -> UpstreamError {
-        match link.alert.heard() {
+        let target = || Arc::clone(self.target());
+        match (link.alert.heard(), link.condemned()) {
             // Nothing was processed: the peer never took us for who we are.
-            Some(alert) => UpstreamError::Handshake {
-                target: Arc::clone(self.target()),
-                source: Arc::new(HandshakeError::Alert(alert)),
-            },
-            None => self.broken(error),
+            (Some(alert), _) => {
+                UpstreamError::Handshake { target: target(), source: Arc::new(HandshakeError::Alert(alert)) }
+            }
+            // It was we who broke it off.
+            (None, Some(cause)) => UpstreamError::Condemned { target: target(), cause },
+            (None, None) => self.broken(error),
         }
     }
 
@@ -254,6 +258,7 @@ where
 struct Driven {
     registered: Registered,
     alert: Alert,
+    cutter: Cutter,
     to: ToPeer,
 }
 
@@ -266,7 +271,10 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Opt
             tokio::select! {
                 outcome = connection => outcome,
                 // Dropping the connection half-way is the point: whatever is in flight on it must end.
-                () = entry.signal.reached(Level::Cut) => Ok(()),
+                () = entry.signal.reached(Level::Cut) => {
+                    driven.cutter.cut();
+                    Ok(())
+                }
             }
         }
     };

@@ -117,7 +117,7 @@ spec:
 }
 
 /// A stream that goes on for as long as nobody ends it, with what is sent on it and what comes back.
-async fn stream(http: &mut Http, tenant: &str) -> (mpsc::Sender<Frame<Bytes>>, Incoming) {
+pub async fn stream(http: &mut Http, tenant: &str) -> (mpsc::Sender<Frame<Bytes>>, Incoming) {
     let (sender, body) = flowing();
     let call = call("/test.Echo/Stream").header("x-tenant", tenant);
     let mut answers = soon("the head", http.open(call.body(body))).await.unwrap().into_body();
@@ -125,7 +125,7 @@ async fn stream(http: &mut Http, tenant: &str) -> (mpsc::Sender<Frame<Bytes>>, I
     (sender, answers)
 }
 
-async fn is_alive(sender: &mpsc::Sender<Frame<Bytes>>, answers: &mut Incoming) {
+pub async fn is_alive(sender: &mpsc::Sender<Frame<Bytes>>, answers: &mut Incoming) {
     sender.send(Frame::data(message("still here"))).await.unwrap();
     let frame = soon("the echo", answers.frame()).await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), message("still here"));

@@ -7,6 +7,7 @@ use portcullis::ca::{
     write_generation,
 };
 use spiffe::{SpiffeId, TrustDomain};
+use time::OffsetDateTime;
 
 /// The trust domain of most tests.
 pub const DOMAIN: &str = "prod.test";
@@ -50,6 +51,14 @@ impl Pki {
 
     pub fn leaf(&self, id: &str) -> Leaf {
         self.intermediate.issue(&SpiffeId::new(id).unwrap(), &LeafOptions::default()).unwrap()
+    }
+
+    /// A leaf that ends within seconds, and when.
+    pub fn short_leaf(&self, id: &str, seconds: i64) -> (Leaf, OffsetDateTime) {
+        // Certificates count whole seconds.
+        let end = (OffsetDateTime::now_utc() + time::Duration::seconds(seconds)).replace_nanosecond(0).unwrap();
+        let validity = Validity::Between(end - time::Duration::hours(1), end);
+        (self.odd_leaf(&[id], &LeafOptions { validity, ..LeafOptions::default() }), end)
     }
 
     /// A leaf that may break any rule.

@@ -3,16 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
 
 use portcullis::ca::{Reason, Validity};
 use tokio::net::TcpStream;
 
 use crate::backend::Backend;
-use crate::client::is_served;
+use crate::client::{Http, is_served};
 use crate::eventually::{eventually, soon};
-use crate::pki::{API, CALLER, Pki, write_leaf, write_volume};
+use crate::pki::{API, CALLER, OTHER, Pki, write_leaf, write_volume};
 use crate::sidecar::OPEN;
 
 pub fn portcullis(arguments: &[&str]) -> Command {
@@ -172,6 +172,64 @@ async fn the_log_names_the_certificate_that_is_revoked_and_the_list() {
         assert!(error.contains(words), "{words} is missing from {error}");
     }
     assert_eq!((&line["reason"], &line["level"]), (&"revoked".into(), &"WARN".into()));
+}
+
+#[tokio::test]
+async fn the_log_says_of_each_cut_who_it_was_and_what_took_the_permission_away() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let (folder, config) = files(&pki, "127.0.0.1:0".parse().unwrap(), backend.address);
+    let deny = folder.path().join("deny.yaml");
+    std::fs::write(&deny, "{}").unwrap();
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text_of}denyList: {}\n", deny.display())).unwrap();
+    let (_running, inbound, said) = start_listening(&config);
+    eventually("a good caller is served", async || is_served(inbound, &pki.leaf(CALLER)).await).await;
+    let said = Arc::new(Mutex::new(said));
+    let next_cut = async || {
+        let said = Arc::clone(&said);
+        let line = tokio::task::spawn_blocking(move || {
+            said.lock().unwrap().iter().find(|line| line.contains("an open connection must end"))
+        });
+        serde_json::from_str::<serde_json::Value>(&soon("the log", line).await.unwrap().unwrap()).unwrap()
+    };
+
+    let leaf = pki.leaf(CALLER);
+    let mut first = Http::two(inbound, &leaf).await;
+    assert_eq!(first.get("/").await.status, 200);
+    std::fs::write(&deny, format!("identities: [{{spiffeId: \"{CALLER}\", reason: stolen laptop}}]")).unwrap();
+    let line = next_cut().await;
+    let serial = leaf.chain.serial.to_string();
+    for (field, value) in [
+        ("direction", "inbound"),
+        ("carries", "http"),
+        ("peer", CALLER),
+        ("serial", serial.as_str()),
+        ("cause", "denied"),
+        ("level", "WARN"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
+    assert!(line["why"].as_str().unwrap().contains("the identity is denied (stolen laptop)"), "{line}");
+
+    let mut second = Http::two(inbound, &pki.leaf(OTHER)).await;
+    assert_eq!(second.get("/").await.status, 200);
+    let denying = format!(
+        "apiVersion: policy.portcullis.dev/v1\nkind: AuthorizationPolicy\nmetadata: {{name: incident}}\n\
+         spec:\n  deny:\n    - {{name: batch-is-out, from: {{identities: [\"{OTHER}\"]}}}}\n"
+    );
+    let policies = [("policy.yaml", OPEN), ("incident.yaml", denying.as_str())];
+    write_volume(&folder.path().join("policy"), &policies);
+    let line = next_cut().await;
+    for (field, value) in [
+        ("peer", OTHER),
+        ("cause", "policy"),
+        ("policy", "incident"),
+        ("rule", "batch-is-out"),
+        ("why", "a rule denies it"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
 }
 
 #[tokio::test]

@@ -16,17 +16,17 @@ use crate::pki::{API, CALLER, DOMAIN, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar, closed, refused};
 
 /// The list of the PKI's intermediate, with one leaf more on it.
-fn revoke(pki: &Pki, leaf: &Leaf) -> String {
+pub fn revoke(pki: &Pki, leaf: &Leaf) -> String {
     pki.intermediate.revoke(leaf.chain.serial, Reason::KeyCompromise).unwrap();
     list(pki)
 }
 
-fn list(pki: &Pki) -> String {
+pub fn list(pki: &Pki) -> String {
     pki.intermediate.revocation_list(Validity::hours(24)).unwrap().pem()
 }
 
 /// A deny list of one identity.
-fn deny_identity(id: &str) -> String {
+pub fn deny_identity(id: &str) -> String {
     format!("identities: [{{spiffeId: \"{id}\", reason: stolen laptop, ticket: INC0042}}]")
 }
 
@@ -48,7 +48,7 @@ async fn alert(sidecar: &Sidecar, leaf: &Leaf) -> Option<AlertDescription> {
     }
 }
 
-async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+pub async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     stream.write_all(b"x").await.unwrap();
     soon("the echo", stream.read_exact(&mut [0])).await.unwrap();
 }

@@ -32,6 +32,7 @@ pub(super) fn timeouts(item: Item<'_>) -> Option<Timeouts> {
         read("maxAge", default.max_age),
         read("lameDuck", default.lame_duck),
         read("drain", default.drain),
+        read("recheckGrace", default.recheck_grace),
     );
     Some(Timeouts {
         handshake: timeouts.0?,
@@ -44,6 +45,7 @@ pub(super) fn timeouts(item: Item<'_>) -> Option<Timeouts> {
         max_age: timeouts.7?,
         lame_duck: timeouts.8?,
         drain: timeouts.9?,
+        recheck_grace: timeouts.10?,
     })
 }
 
@@ -101,7 +103,7 @@ fn duration(item: Item<'_>) -> Option<Duration> {
     read.map_err(|error| drop(item.error(CODES.bad_value, error.to_string()))).ok()
 }
 
-const TIMEOUTS: [&str; 10] = [
+const TIMEOUTS: [&str; 11] = [
     "handshake",
     "requestHead",
     "responseHead",
@@ -110,6 +112,7 @@ const TIMEOUTS: [&str; 10] = [
     "bodyStall",
     "tcpIdle",
     "maxAge",
+    "recheckGrace",
     "lameDuck",
     "drain",
 ];
