@@ -52,6 +52,7 @@ mod policy_copy;
 mod process;
 mod refusals;
 mod renewal;
+mod retries;
 mod revocation;
 mod rotation;
 mod semantics;
