@@ -16,6 +16,7 @@ use super::UpstreamError;
 use crate::config::{Answerers, NoSuchService};
 use crate::connections::{Carries, Connections, Generation, Level, Opened, Registered};
 use crate::drain::Tasks;
+use crate::keepalive;
 use crate::policy_store::PolicyStore;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Direction;
@@ -103,6 +104,7 @@ impl Target {
         };
         let timed = tokio::time::timeout(limit, connecting).await;
         let (stream, address) = timed.unwrap_or_else(|_| Err(UpstreamError::ConnectTimeout { target: target() }))?;
+        keepalive::enable(&stream);
         // Requests and handshakes are written whole: waiting for more to send only delays them.
         if let Err(error) = stream.set_nodelay(true) {
             return Err(UpstreamError::Connect { target: target(), source: Arc::new(error) });

@@ -87,7 +87,8 @@ impl Pool {
                         return Ok(lease);
                     }
                 }
-                Found::OpenExclusive => return self.open_exclusive().await,
+                // On the heap: opening takes ten kilobytes, and every request would carry room for it.
+                Found::OpenExclusive => return Box::pin(self.open_exclusive()).await,
                 Found::Wait(opened) => {
                     tries -= 1;
                     // The opening task is only ever dropped when the process ends.
@@ -111,11 +112,11 @@ impl Pool {
     /// When no connection can be opened, or the upstream has no way to take a tunnel.
     pub(super) async fn take_for_tunnel(self: &Arc<Self>, as_stream: bool) -> Result<Lease, UpstreamError> {
         if !as_stream {
-            return self.opener.open_http1().await;
+            return Box::pin(self.opener.open_http1()).await;
         }
         let lease = match self.take(Choice::Unused).await? {
             // It lasts, and requests that found no stream left would have to wait for its end.
-            Lease::Stream(stream) if stream.is_crowded() => match self.opener.open().await? {
+            Lease::Stream(stream) if stream.is_crowded() => match Box::pin(self.opener.open()).await? {
                 Opened::Exclusive(exclusive) => Lease::Exclusive(*exclusive),
                 Opened::Shared(alone) => Lease::Stream(Stream::take(alone)),
             },
@@ -124,7 +125,7 @@ impl Pool {
         match lease {
             Lease::Exclusive(exclusive) => Ok(Lease::Exclusive(Exclusive { pool: None, ..exclusive })),
             Lease::Stream(stream) if stream.may_tunnel().await => Ok(Lease::Stream(stream)),
-            Lease::Stream(_) => self.opener.open_http1().await,
+            Lease::Stream(_) => Box::pin(self.opener.open_http1()).await,
         }
     }
 

@@ -73,7 +73,8 @@ pub enum Failed {
     Upstream(UpstreamError),
 }
 
-/// Sends a request and waits for the head of its response, at most `limit` (zero: without end). What may be sent again
+/// Sends a request and waits for the head of its response, at most `limit` (zero: without end) once
+/// nothing of the request moves any more. What may be sent again
 /// is: see [`repeat`](super::repeat).
 ///
 /// # Errors
@@ -82,9 +83,20 @@ pub async fn send(pool: &Arc<Pool>, outgoing: Outgoing, limit: Duration) -> Resu
     if limit.is_zero() {
         return exchange(pool, outgoing).await;
     }
-    let timed_out =
-        |_| Err(Failed::Upstream(UpstreamError::ResponseTimeout { target: Arc::clone(pool.opener().target()) }));
-    tokio::time::timeout(limit, exchange(pool, outgoing)).await.unwrap_or_else(timed_out)
+    let upload = Arc::clone(outgoing.body.upload());
+    let mut exchanging = std::pin::pin!(exchange(pool, outgoing));
+    loop {
+        let uploaded = upload.bytes();
+        match tokio::time::timeout(limit, exchanging.as_mut()).await {
+            Ok(sent) => return sent,
+            // The upstream need not answer before it has the whole of a request; one that stops coming is ended by its body.
+            Err(_) if upload.bytes() > uploaded => {}
+            Err(_) => {
+                let target = Arc::clone(pool.opener().target());
+                return Err(Failed::Upstream(UpstreamError::ResponseTimeout { target }));
+            }
+        }
+    }
 }
 
 async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> {
@@ -148,10 +160,10 @@ fn announce_body(head: &mut Parts, body: &RequestBody) {
 /// peer may have closed it, or of HTTP/2, where a peer may say that it has not processed it. Others are not copied.
 fn spare_copy(lease: &Lease, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let may_die = lease.is_reused() && request.method().is_idempotent();
-    if !request.body().is_empty() || !(lease.is_stream() || may_die) {
+    if !(lease.is_stream() || may_die) {
         return None;
     }
-    let mut copy = Request::new(RequestBody::empty());
+    let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -176,3 +176,28 @@ pub(super) fn is_rested(since: Instant, now: Instant, rest: Option<Duration>) ->
 const MOST_IDLE: usize = 64;
 /// Beyond `Shape::shared` further connections are opened only when all are full of streams; this is where that ends.
 const MOST_SHARED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_idle_for_too_long_is_not_used() {
+        let since = Instant::now();
+        let after = |millis| since + Duration::from_millis(millis);
+        for (rest, millis, usable) in
+            [(Some(900), 0, true), (Some(900), 899, true), (Some(900), 900, false), (None, 1_000_000, true)]
+        {
+            assert_eq!(is_rested(since, after(millis), rest.map(Duration::from_millis)), usable, "{rest:?} {millis}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_between_what_is_there() {
+        let moment = Instant::now();
+        let later = moment + Duration::from_millis(1);
+        assert!(Choice::Any.admits(moment) && Choice::Unused.admits(moment));
+        assert!(Choice::NewerThan(moment).admits(later));
+        assert!(!Choice::NewerThan(moment).admits(moment) && !Choice::NewerThan(later).admits(moment));
+    }
+}

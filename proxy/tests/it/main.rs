@@ -49,6 +49,7 @@ mod outbound;
 mod policies;
 mod policies_cli;
 mod policy_copy;
+mod pools;
 mod process;
 mod refusals;
 mod renewal;

@@ -31,6 +31,7 @@ pub struct Stage {
     pub way: Way,
     pub sidecar: Sidecar,
     pub leaf: Leaf,
+    pub pki: Pki,
     pub upstream: Raw,
 }
 
@@ -92,7 +93,7 @@ impl Stage {
             Way::Inbound => Plan::new(&pki, API).inbound(protocol, upstream.address),
             Way::Outbound => Plan::new(&pki, CALLER).outbound("http", upstream.address, &[API]),
         };
-        Self { way, sidecar: more(plan).ready().await, leaf: pki.leaf(CALLER), upstream }
+        Self { way, sidecar: more(plan).ready().await, leaf: pki.leaf(CALLER), pki, upstream }
     }
 
     /// A caller of HTTP/1.1, whose requests go one after the other.
