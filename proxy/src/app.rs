@@ -333,7 +333,7 @@ fn accept_all(
     for (listening, inbound) in inbound.into_iter().zip(&config.inbound) {
         let parts: Vec<_> = workers.all().iter().map(|_| Inbound::new(Arc::clone(sidecar), inbound)).collect();
         let pools = parts.iter().map(|part| part.pools().map(Arc::clone).to_vec()).collect();
-        upkeep::sweep_pools(pools, workers, &sidecar.tasks);
+        upkeep::sweep_pools(pools, workers, sidecar);
         let accepting = Accepting { listening, direction: Direction::Inbound, workers: Arc::clone(workers), parts };
         accepting.spawn(sidecar, inbound::serve)?;
     }
@@ -341,7 +341,7 @@ fn accept_all(
         let count = workers.all().len();
         let parts: Vec<_> = workers.all().iter().map(|_| Outbound::new(Arc::clone(sidecar), outbound, count)).collect();
         let pools = parts.iter().map(|part| vec![Arc::clone(part.pool())]).collect();
-        upkeep::sweep_pools(pools, workers, &sidecar.tasks);
+        upkeep::sweep_pools(pools, workers, sidecar);
         let accepting = Accepting { listening, direction: Direction::Outbound, workers: Arc::clone(workers), parts };
         accepting.spawn(sidecar, outbound::serve)?;
     }

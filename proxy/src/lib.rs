@@ -13,6 +13,7 @@ pub mod deny_file;
 pub mod policy_store;
 
 pub mod connections;
+pub mod keepalive;
 pub mod linger;
 pub mod metered;
 pub mod tcp;

@@ -67,6 +67,7 @@ impl Outbound {
             connect: sidecar.timeouts.connect,
             handshake: sidecar.timeouts.handshake,
             connections: Arc::clone(&sidecar.connections),
+            tasks: sidecar.tasks.clone(),
             telemetry: Arc::clone(&sidecar.telemetry),
         };
         let shape = sidecar.shape(PEER_SHARED.div_ceil(workers.max(1)));

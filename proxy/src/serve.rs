@@ -4,6 +4,7 @@ pub mod connection;
 pub mod crumbs;
 pub mod exchange;
 pub mod opaque;
+mod pace;
 pub mod reader;
 pub mod reply;
 pub mod response;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
@@ -123,6 +123,7 @@ impl Sidecar {
         Shape {
             shared,
             idle: self.timeouts.idle,
+            age: UPSTREAM_AGE,
             head: self.timeouts.request_head,
             head_bytes: self.limits.head_bytes,
             head_fields: self.limits.head_fields,
@@ -166,3 +167,6 @@ impl Sidecar {
         }
     }
 }
+
+/// The kernel's choice of pod behind a ClusterIP is made anew often enough to even out.
+const UPSTREAM_AGE: Duration = Duration::from_secs(300);

@@ -2,13 +2,16 @@
 //!
 //! [`pool::Pool`] keeps the HTTP connections of one destination for one worker; `dial` makes single ones, for opaque TCP.
 
+pub mod budget;
 pub mod dial;
 pub mod lease;
 pub mod open;
 pub mod overheard;
 pub mod pool;
+pub mod repeat;
 pub mod send;
 pub mod severed;
+mod stock;
 
 use std::io;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::drain::Phase;
+use crate::keepalive;
 use crate::listen::{self, Listening};
 use crate::sidecar::Sidecar;
 use crate::telemetry::metrics::Direction;
@@ -97,6 +98,7 @@ fn place<Part, F, Carrying>(
 {
     let least = workers.all().iter().zip(parts).min_by_key(|(worker, _)| worker.load());
     let Some((worker, part)) = least else { return };
+    keepalive::enable(&stream);
     let (placed, part) = (worker.place(), Arc::clone(part));
     // The drain waits for it from here on, before it is known who it is.
     let arrived = sidecar.connections.arrive(direction);

@@ -8,7 +8,7 @@ use portcullis_certs_watcher::{Certificate, Fingerprint, Snapshot};
 use rustls_pki_types::UnixTime;
 
 use crate::connections::Census;
-use crate::drain::{Phase, Tasks};
+use crate::drain::Phase;
 use crate::readiness::{self, PolicyNeed};
 use crate::sidecar::Sidecar;
 use crate::telemetry::inventory::{AnchorLabels, Ends, Inventory};
@@ -88,19 +88,25 @@ fn short(fingerprint: &Fingerprint) -> String {
     fingerprint.to_string().chars().take(16).collect()
 }
 
-/// Sweeps the pools of each worker on that worker, `pools` being in the order of the workers.
-pub(super) fn sweep_pools(pools: Vec<Vec<Arc<Pool>>>, workers: &Workers, tasks: &Tasks) {
+/// Sweeps the pools of each worker on that worker, `pools` being in the order of the workers. A change of our own
+/// certificate, of trust or of policy is seen at once, also by a pool that nobody asks for connections.
+pub(super) fn sweep_pools(pools: Vec<Vec<Arc<Pool>>>, workers: &Workers, sidecar: &Sidecar) {
     for (worker, pools) in workers.all().iter().zip(pools) {
-        let ended = tasks.clone();
-        tasks.spawn_on(&worker.handle, async move {
+        let tasks = sidecar.tasks.clone();
+        let (mut credentials, mut policy) = (sidecar.tls.credentials().changed(), sidecar.policy.changed());
+        sidecar.tasks.spawn_on(&worker.handle, async move {
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(SWEEP) => pools.iter().for_each(|pool| pool.sweep()),
-                    () = ended.reached(Phase::Closing) => break,
+                    // Nothing is lost by dropping any of them.
+                    () = tokio::time::sleep(SWEEP) => {}
+                    Ok(()) = credentials.changed() => {}
+                    Ok(()) = policy.changed() => {}
+                    () = tasks.reached(Phase::Closing) => break,
                 }
+                pools.iter().for_each(|pool| pool.sweep());
             }
-            // Nobody asks for connections any more: those in use close with their last response.
-            pools.iter().for_each(|pool| pool.empty());
+            // Nobody asks for connections any more but the last requests in hand.
+            pools.iter().for_each(|pool| pool.close());
         });
     }
 }

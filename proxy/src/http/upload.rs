@@ -76,9 +76,20 @@ impl RequestBody {
         Self { inner, upload: Arc::clone(upload), stall: Stall::after(stall), most_trailers }
     }
 
-    /// Whether there is nothing to send, so that the request can be sent again.
+    /// How it is doing.
+    pub fn upload(&self) -> &Arc<Upload> {
+        &self.upload
+    }
+
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.inner.is_none()
+    }
+
+    /// The same once more, where there is nothing to send.
+    pub fn again(&self) -> Option<Self> {
+        let (upload, stall) = (Arc::clone(&self.upload), Stall::after(Duration::ZERO));
+        self.is_empty().then_some(Self { inner: None, upload, stall, most_trailers: 0 })
     }
 }
 

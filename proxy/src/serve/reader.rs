@@ -15,7 +15,8 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep};
 
-use super::exchange::{Exchange, NO_LONGER_ALLOWED};
+use super::exchange::Exchange;
+use super::standing::NO_LONGER_ALLOWED;
 use crate::drain::Tasks;
 
 tokio::task_local! {

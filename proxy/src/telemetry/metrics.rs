@@ -149,6 +149,11 @@ impl Metrics {
         self.counter(REQUESTS_REFUSED, [("direction", direction.label()), ("reason", reason)]).increment(1);
     }
 
+    /// Counts a request that was sent again, or would have been; `reason` and `result` are fixed words of ours.
+    pub fn upstream_retry(&self, reason: &'static str, result: &'static str) {
+        self.counter(UPSTREAM_RETRIES, [("reason", reason), ("result", result)]).increment(1);
+    }
+
     /// Counts a reload that took effect.
     pub fn reloaded(&self, kind: Reloaded) {
         self.reload(kind, "success", "");

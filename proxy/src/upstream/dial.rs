@@ -14,7 +14,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
 use crate::config::{Answerers, NoSuchService};
-use crate::connections::{Carries, Connections, Generation, Opened, Registered};
+use crate::connections::{Carries, Connections, Generation, Level, Opened, Registered};
+use crate::drain::Tasks;
+use crate::keepalive;
 use crate::policy_store::PolicyStore;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Direction;
@@ -55,6 +57,8 @@ pub struct ToPeer {
     pub handshake: Duration,
     /// Where the connection is entered.
     pub connections: Arc<Connections>,
+    /// How far the process has come on its way to its end.
+    pub tasks: Tasks,
     /// Where the handshake is counted.
     pub telemetry: Arc<Telemetry>,
 }
@@ -100,6 +104,7 @@ impl Target {
         };
         let timed = tokio::time::timeout(limit, connecting).await;
         let (stream, address) = timed.unwrap_or_else(|_| Err(UpstreamError::ConnectTimeout { target: target() }))?;
+        keepalive::enable(&stream);
         // Requests and handshakes are written whole: waiting for more to send only delays them.
         if let Err(error) = stream.set_nodelay(true) {
             return Err(UpstreamError::Connect { target: target(), source: Arc::new(error) });
@@ -175,6 +180,9 @@ impl ToPeer {
             .connections
             .enter(opened)
             .map_err(|full| UpstreamError::Full { target: Arc::clone(&self.target.0), source: full })?;
+        if let Some(level) = Level::of_outbound(self.tasks.phase()) {
+            registered.entry().signal.raise(level, "draining");
+        }
         // Entered first: another policy or trust either comes into force before this look, or after it and has the re-check
         // find the entry.
         let Expected { identities, policy: newest } = self.expected()?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::overheard::Alert;
 use super::pool::Pool;
+use super::stock::is_rested;
 use crate::connections::{Entry, Generation, Level};
 use crate::http::target::NextHop;
 use crate::http::upload::RequestBody;
@@ -48,6 +49,8 @@ pub struct Shared {
     /// Whether its peer takes extended CONNECT (RFC 8441 section 3); `None` until its SETTINGS are there.
     tunnels: watch::Receiver<Option<bool>>,
     in_flight: AtomicUsize,
+    /// Whether a request was sent on it.
+    carried: AtomicBool,
     opened: Instant,
     /// Milliseconds from `opened` to the end of the last request.
     used: AtomicU64,
@@ -67,13 +70,19 @@ pub struct Exclusive {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) link: Link,
     pub(super) pool: Option<Arc<Pool>>,
-    pub(super) reused: bool,
+    /// When it was last given back, if it carried a request before.
+    pub(super) idle_since: Option<Instant>,
+    /// Bytes read from it.
+    pub(super) read: Arc<AtomicU64>,
+    /// How many of them before its request was sent.
+    pub(super) read_before: u64,
 }
 
 /// One request's share of an HTTP/2 connection.
 #[derive(Debug)]
 pub struct Stream {
     shared: Arc<Shared>,
+    is_first: bool,
 }
 
 /// A request that did not get its response, with the request itself where it is certain that nothing of it was sent.
@@ -89,7 +98,12 @@ impl Shared {
     /// A connection without requests.
     pub fn new(sender: http2::SendRequest<RequestBody>, link: Link, tunnels: watch::Receiver<Option<bool>>) -> Self {
         let (in_flight, used) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { sender, link, tunnels, in_flight, opened: Instant::now(), used }
+        Self { sender, link, tunnels, in_flight, carried: AtomicBool::new(false), opened: Instant::now(), used }
+    }
+
+    /// When it was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Requests in flight.
@@ -107,9 +121,10 @@ impl Shared {
         self.load() >= STREAMS_ASSUMED
     }
 
-    /// Whether new requests may use it.
-    pub fn is_usable(&self, now: Instant) -> bool {
-        !self.sender.is_closed() && now < self.link.retire_at && self.link.is_wanted()
+    /// Whether new requests may use it; one that is without any must not be so for longer than `rest`.
+    pub fn is_usable(&self, now: Instant, rest: Option<Duration>) -> bool {
+        let is_rested = self.load() > 0 || is_rested(self.last_used(), now, rest);
+        !self.sender.is_closed() && now < self.link.retire_at && self.link.is_wanted() && is_rested
     }
 }
 
@@ -147,7 +162,11 @@ impl Stream {
     /// Counts the request in.
     pub fn take(shared: Arc<Shared>) -> Self {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { shared }
+        let is_first = !shared.carried.load(Ordering::Relaxed);
+        if is_first {
+            shared.carried.store(true, Ordering::Relaxed);
+        }
+        Self { shared, is_first }
     }
 
     /// Whether half of its connection's streams are taken.
@@ -179,7 +198,10 @@ impl Lease {
     /// When the connection broke; the request comes back if nothing of it was sent.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unsent> {
         let sent = match self {
-            Self::Exclusive(exclusive) => exclusive.sender.try_send_request(request).await,
+            Self::Exclusive(exclusive) => {
+                exclusive.read_before = exclusive.read.load(Ordering::Relaxed);
+                exclusive.sender.try_send_request(request).await
+            }
             Self::Stream(stream) => stream.shared.sender.clone().try_send_request(request).await,
         };
         sent.map_err(|mut failed| {
@@ -212,7 +234,27 @@ impl Lease {
 
     /// Whether it carried a request before, so that its peer may have closed it meanwhile.
     pub fn is_reused(&self) -> bool {
-        matches!(self, Self::Exclusive(exclusive) if exclusive.reused)
+        match self {
+            Self::Exclusive(exclusive) => exclusive.idle_since.is_some(),
+            Self::Stream(stream) => !stream.is_first,
+        }
+    }
+
+    /// Whether anything has come over an HTTP/1.1 connection since its request was sent. Over HTTP/2 the library keeps a
+    /// head that has not come whole to itself.
+    pub(super) fn is_answering(&self) -> bool {
+        match self {
+            Self::Exclusive(exclusive) => exclusive.read.load(Ordering::Relaxed) > exclusive.read_before,
+            Self::Stream(_) => false,
+        }
+    }
+
+    /// Since when it has been waiting for requests: HTTP/1.1 for this one, HTTP/2 for its first.
+    pub(super) fn since(&self) -> Instant {
+        match self {
+            Self::Exclusive(exclusive) => exclusive.idle_since.unwrap_or_else(Instant::now),
+            Self::Stream(stream) => stream.shared.opened(),
+        }
     }
 
     /// Has the connection carry no other request, if it is HTTP/1.1.
@@ -234,7 +276,10 @@ impl Lease {
 
 impl fmt::Debug for Exclusive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exclusive").field("link", &self.link).field("reused", &self.reused).finish_non_exhaustive()
+        f.debug_struct("Exclusive")
+            .field("link", &self.link)
+            .field("idle_since", &self.idle_since)
+            .finish_non_exhaustive()
     }
 }
 

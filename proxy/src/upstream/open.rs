@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
@@ -14,6 +15,7 @@ use super::UpstreamError;
 use super::dial::{ToApplication, ToPeer};
 use super::lease::{Exclusive, Lease, Link, Shared};
 use super::overheard::{Alert, Overheard};
+use super::pool::Shape;
 use super::severed::{Cutter, Severable};
 use crate::connections::{Generation, Level, Registered};
 use crate::drain::Tasks;
@@ -21,6 +23,7 @@ use crate::http::fault::{self, Message};
 use crate::http::flow::{CONNECTION_WINDOW, PING_INTERVAL, PING_TIMEOUT, SMALLEST_BUFFER, STREAM_WINDOW};
 use crate::http::guard::{FarEnd, Finding, Guard};
 use crate::http::upload::RequestBody;
+use crate::metered::Metered;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Direction;
 use crate::tls::Alpn;
@@ -41,11 +44,7 @@ pub enum Route {
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) route: Route,
-    /// How long a response's head may take from its first byte, where it comes over HTTP/2.
-    pub(super) head: Duration,
-    /// Bytes of a response's head.
-    pub(super) head_bytes: usize,
-    pub(super) head_fields: usize,
+    pub(super) shape: Shape,
     pub(super) tasks: Tasks,
 }
 
@@ -89,12 +88,12 @@ impl Opener {
         match &self.route {
             Route::ApplicationHttp1(to) => {
                 let (stream, address) = to.dial().await?;
-                self.exclusive(stream, Link::to_application(address, retire_after()), None).await
+                self.exclusive(stream, Link::to_application(address, self.retire_after()), None).await
             }
             Route::ApplicationHttp2(to) => {
                 let (stream, address) = to.dial().await?;
                 let far = FarEnd { direction: Direction::Inbound, address, peer: None };
-                self.shared(stream, Link::to_application(address, retire_after()), far, None).await
+                self.shared(stream, Link::to_application(address, self.retire_after()), far, None).await
             }
             Route::Peer(to) => self.open_to_peer(to, Alpn::Http).await,
         }
@@ -111,7 +110,7 @@ impl Opener {
             peer: Some(peer),
             alert: alert.clone(),
             generation: connection.secured.generation,
-            retire_at: Instant::now() + retire_after(),
+            retire_at: Instant::now() + self.retire_after(),
             entry: Some(Arc::clone(connection.registered.entry())),
         };
         let cutter = Cutter::default();
@@ -127,19 +126,22 @@ impl Opener {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let read = Arc::<AtomicU64>::default();
+        let stream = Metered::new(stream, Arc::clone(&read));
         let mut builder = http1::Builder::new();
         builder
-            .max_buf_size(self.head_bytes.max(SMALLEST_BUFFER))
+            .max_buf_size(self.shape.head_bytes.max(SMALLEST_BUFFER))
             // The buffer may hold twice that before it is looked at.
-            .max_header_size(self.head_bytes)
-            .max_headers(self.head_fields);
+            .max_header_size(self.shape.head_bytes)
+            .max_headers(self.shape.head_fields);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
         self.tasks.spawn(async move {
             // A response that is none is told with its request.
             let _ = drive(connection.with_upgrades(), driven).await;
         });
-        Ok(Opened::Exclusive(Box::new(Exclusive { sender, link, pool: None, reused: false })))
+        let exclusive = Exclusive { sender, link, pool: None, idle_since: None, read, read_before: 0 };
+        Ok(Opened::Exclusive(Box::new(exclusive)))
     }
 
     async fn shared<Io>(
@@ -157,11 +159,11 @@ impl Opener {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(self.head_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(self.shape.head_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
         let finding = Finding::default();
-        let guard = Guard::calling(stream, self.head, finding.clone());
+        let guard = Guard::calling(stream, self.shape.head, finding.clone());
         let shaken = builder.handshake(TokioIo::new(guard)).await;
         let (sender, connection) = shaken.map_err(|error| self.broken(error))?;
         let telemetry = Arc::clone(self.telemetry());
@@ -179,6 +181,11 @@ impl Opener {
             }
         });
         Ok(Opened::Shared(Arc::new(Shared::new(sender, link, tunnels))))
+    }
+
+    /// A tenth either way, so that the connections of a fleet do not all move at once.
+    fn retire_after(&self) -> Duration {
+        self.shape.age.mul_f64(fastrand::f64().mul_add(0.2, 0.9))
     }
 
     /// The credentials under which a connection would be opened now.
@@ -208,7 +215,7 @@ impl Opener {
         }
     }
 
-    fn telemetry(&self) -> &Arc<Telemetry> {
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         match &self.route {
             Route::ApplicationHttp1(to) | Route::ApplicationHttp2(to) => &to.telemetry,
             Route::Peer(to) => &to.telemetry,
@@ -289,10 +296,4 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, driven: Opt
         tracing::debug!(error = crate::error_chain(error), "an upstream connection broke");
     }
     outcome
-}
-
-/// About five minutes, so that the connections of a fleet do not all move at once, and the kernel's choice of pod behind a
-/// ClusterIP is made anew often enough to even out.
-fn retire_after() -> Duration {
-    Duration::from_secs(fastrand::u64(270..=330))
 }

@@ -6,17 +6,20 @@
 //! [`Shape::shared`] are opened as concurrency asks for them. HTTP/1.1 connections are taken by one request at a time.
 //! What is retired leaves the pool at once and closes when its last request has ended.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use spiffe::SpiffeId;
 use tokio::sync::oneshot;
 
 use super::UpstreamError;
-use super::lease::{Exclusive, Lease, Link, Shared, Stream};
+use super::budget::Budget;
+use super::lease::{Exclusive, Lease, Stream};
 use super::open::{Opened, Opener, Route};
-use crate::connections::Generation;
-use crate::drain::Tasks;
+pub use super::stock::Choice;
+use super::stock::{Found, Stock};
+use crate::drain::{Phase, Tasks};
+use crate::telemetry::metrics::Metrics;
 use crate::tls::handshake::Negotiated;
 
 /// How many connections a pool keeps, and how long.
@@ -24,8 +27,10 @@ use crate::tls::handshake::Negotiated;
 pub struct Shape {
     /// HTTP/2 connections that concurrency may open. Behind a Kubernetes ClusterIP it is these that spread over pods.
     pub shared: usize,
-    /// Unused connections are closed after this.
+    /// Unused connections are closed after this, and a tenth of it sooner not used any more; zero: never.
     pub idle: Duration,
+    /// No new request uses a connection that is older, give or take a tenth.
+    pub age: Duration,
     /// How long a response's head may take from its first byte, where it comes over HTTP/2.
     pub head: Duration,
     /// Bytes of a response's head.
@@ -34,42 +39,23 @@ pub struct Shape {
     pub head_fields: usize,
 }
 
+impl Shape {
+    /// How long a connection that is used again may have been idle. The other end, which is as a rule a sidecar with the same
+    /// `timeouts.idle`, must not be closing it at that moment.
+    fn rest(&self) -> Option<Duration> {
+        (!self.idle.is_zero()).then(|| self.idle.mul_f64(0.9))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
     opener: Opener,
     shape: Shape,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    generation: Generation,
-    /// Who might answer when a request last asked for a connection.
-    expected: Option<Arc<[SpiffeId]>>,
-    speaks: Option<Negotiated>,
-    exclusive: Vec<Idle>,
-    shared: Vec<Arc<Shared>>,
-    opening: usize,
-    waiting: Vec<oneshot::Sender<Awaited>>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    connection: Exclusive,
-    since: Instant,
-}
-
-/// What comes of waiting: a connection to share, or, where each request takes one of its own, the word to look again.
-type Awaited = Result<Option<Arc<Shared>>, UpstreamError>;
-
-/// What a request finds when it asks for a connection.
-enum Found {
-    Ready(Lease),
-    Wait(oneshot::Receiver<Awaited>),
-    /// Its response has been read, its task has not yet said that it is ready for the next request.
-    Settling(Exclusive),
-    OpenExclusive,
+    budget: Budget,
+    /// Reused connections were found dead lately.
+    distrusts: AtomicBool,
+    stock: Mutex<Stock>,
 }
 
 impl Pool {
@@ -80,29 +66,29 @@ impl Pool {
             Route::ApplicationHttp2(_) => Some(Negotiated::Http2),
             Route::Peer(_) => None,
         };
-        let opener =
-            Opener { route, head: shape.head, head_bytes: shape.head_bytes, head_fields: shape.head_fields, tasks };
-        Arc::new(Self { opener, shape, state: Mutex::new(State { speaks, ..State::default() }) })
+        let opener = Opener { route, shape, tasks };
+        let stock = Mutex::new(Stock { speaks, ..Stock::default() });
+        Arc::new(Self { opener, shape, budget: Budget::new(), distrusts: AtomicBool::new(false), stock })
     }
 
-    /// Takes a connection for one request, opening one if it must. `fresh` passes over idle ones, for the second try of a
-    /// request whose reused connection turned out to be dead.
+    /// Takes a connection for one request, opening one if it must.
     ///
     /// # Errors
     /// When no connection can be opened.
-    pub async fn take(self: &Arc<Self>, fresh: bool) -> Result<Lease, UpstreamError> {
+    pub async fn take(self: &Arc<Self>, choice: Choice) -> Result<Lease, UpstreamError> {
         // A shared connection may be gone again before the woken request gets to it; a few rounds of that mean that the
         // upstream closes everything it accepts.
         let mut tries = TRIES;
         while tries > 0 {
-            match self.find(fresh)? {
+            match self.find(choice)? {
                 Found::Ready(lease) => return Ok(lease),
                 Found::Settling(connection) => {
                     if let Some(lease) = self.settle(connection).await {
                         return Ok(lease);
                     }
                 }
-                Found::OpenExclusive => return self.open_exclusive().await,
+                // On the heap: opening takes ten kilobytes, and every request would carry room for it.
+                Found::OpenExclusive => return Box::pin(self.open_exclusive()).await,
                 Found::Wait(opened) => {
                     tries -= 1;
                     // The opening task is only ever dropped when the process ends.
@@ -126,11 +112,11 @@ impl Pool {
     /// When no connection can be opened, or the upstream has no way to take a tunnel.
     pub(super) async fn take_for_tunnel(self: &Arc<Self>, as_stream: bool) -> Result<Lease, UpstreamError> {
         if !as_stream {
-            return self.opener.open_http1().await;
+            return Box::pin(self.opener.open_http1()).await;
         }
-        let lease = match self.take(true).await? {
+        let lease = match self.take(Choice::Unused).await? {
             // It lasts, and requests that found no stream left would have to wait for its end.
-            Lease::Stream(stream) if stream.is_crowded() => match self.opener.open().await? {
+            Lease::Stream(stream) if stream.is_crowded() => match Box::pin(self.opener.open()).await? {
                 Opened::Exclusive(exclusive) => Lease::Exclusive(*exclusive),
                 Opened::Shared(alone) => Lease::Stream(Stream::take(alone)),
             },
@@ -139,7 +125,7 @@ impl Pool {
         match lease {
             Lease::Exclusive(exclusive) => Ok(Lease::Exclusive(Exclusive { pool: None, ..exclusive })),
             Lease::Stream(stream) if stream.may_tunnel().await => Ok(Lease::Stream(stream)),
-            Lease::Stream(_) => self.opener.open_http1().await,
+            Lease::Stream(_) => Box::pin(self.opener.open_http1()).await,
         }
     }
 
@@ -176,50 +162,50 @@ impl Pool {
         if connection.sender.is_closed() || now >= connection.link.retire_at || !connection.link.is_wanted() {
             return;
         }
-        connection.reused = true;
-        let mut state = self.lock();
-        if state.may_keep(&connection.link) {
-            state.exclusive.push(Idle { connection, since: now });
-        }
+        connection.idle_since = Some(now);
+        self.lock().put_back(connection, now);
     }
 
-    /// Lets go of every connection.
-    pub fn empty(&self) {
-        let mut state = self.lock();
-        state.exclusive.clear();
-        state.shared.clear();
+    /// Lets go of every connection, and keeps none from now on: what is opened or given back later closes behind its request.
+    pub fn close(&self) {
+        let mut stock = self.lock();
+        stock.is_closed = true;
+        stock.clear();
     }
 
-    /// Drops what is idle for too long, retired or closed. Called now and then, so that a destination without traffic
-    /// holds no connections.
+    /// Drops what is idle for too long, retired, closed, or was opened under other credentials. Called now and then and when
+    /// those change, so that a destination without traffic holds no connections.
     pub fn sweep(&self) {
-        let now = Instant::now();
-        let idle = self.shape.idle;
-        let mut state = self.lock();
-        let keeps = |since: Instant| idle.is_zero() || now.duration_since(since) < idle;
-        state.exclusive.retain(|entry| entry.is_usable(now) && keeps(entry.since));
-        state.shared.retain(|shared| shared.is_usable(now) && (shared.load() > 0 || keeps(shared.last_used())));
+        let (generation, expected) = (self.opener.generation(), self.opener.expected());
+        let mut stock = self.lock();
+        match expected {
+            Ok(expected) => stock.renew(generation, expected),
+            // Nobody may answer.
+            Err(_) => stock.clear(),
+        }
+        stock.sweep(Instant::now(), self.shape.rest());
     }
 
-    fn find(self: &Arc<Self>, fresh: bool) -> Result<Found, UpstreamError> {
-        let now = Instant::now();
+    fn find(self: &Arc<Self>, choice: Choice) -> Result<Found, UpstreamError> {
         let (generation, expected) = (self.opener.generation(), self.opener.expected()?);
-        let mut state = self.lock();
-        state.renew(generation, expected);
-        if state.speaks == Some(Negotiated::Http1) {
-            return Ok(state.find_exclusive(now, fresh, self));
+        let mut stock = self.lock();
+        stock.renew(generation, expected);
+        stock.sweep(Instant::now(), self.shape.rest());
+        if stock.speaks == Some(Negotiated::Http1) {
+            return Ok(stock.find_exclusive(choice, self));
         }
-        state.shared.retain(|shared| shared.is_usable(now));
-        let least = state.shared.iter().min_by_key(|shared| shared.load()).cloned();
-        if state.wants_more(least.as_deref(), self.shape.shared) {
-            state.opening += 1;
+        stock.shared.retain(|shared| choice.admits(shared.opened()) || shared.load() > 0);
+        let fit = stock.shared.iter().filter(|shared| choice.admits(shared.opened()));
+        let least = fit.min_by_key(|shared| shared.load()).cloned();
+        if stock.wants_more(least.as_deref(), self.shape.shared) {
+            stock.opening += 1;
             self.open_in_background();
         }
         if let Some(shared) = least {
             return Ok(Found::Ready(Lease::Stream(Stream::take(shared))));
         }
         let (sender, receiver) = oneshot::channel();
-        state.waiting.push(sender);
+        stock.waiting.push(sender);
         Ok(Found::Wait(receiver))
     }
 
@@ -228,27 +214,59 @@ impl Pool {
         let pool = Arc::clone(self);
         self.opener.tasks.spawn(async move {
             let opened = pool.opener.open().await;
-            let mut state = pool.lock();
-            state.opening -= 1;
+            let mut stock = pool.lock();
+            stock.opening -= 1;
             let outcome = opened.map(|opened| match opened {
                 // Given to those who waited for it even if our credentials have changed meanwhile: it shows what was the newest
                 // when its handshake ended, and when certificates change quickly the next would be late as well.
                 Opened::Shared(shared) => {
-                    state.adopt(&shared);
+                    stock.adopt(&shared);
                     Some(shared)
                 }
                 Opened::Exclusive(exclusive) => {
-                    state.adopt_exclusive(*exclusive, &pool);
+                    stock.adopt_exclusive(*exclusive, &pool);
                     None
                 }
             });
-            let waiting = std::mem::take(&mut state.waiting);
-            drop(state);
+            let waiting = std::mem::take(&mut stock.waiting);
+            drop(stock);
             for waiter in waiting {
                 // A waiter that has gone away needs no answer.
                 let _ = waiter.send(outcome.clone());
             }
         });
+    }
+
+    /// What may be spent on repetitions.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Where they are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.opener.telemetry().metrics
+    }
+
+    /// Whether the process still carries requests.
+    pub(super) fn is_serving(&self) -> bool {
+        self.opener.tasks.phase() < Phase::Ended
+    }
+
+    /// Notes that a connection that was used again turned out to be dead.
+    pub(super) fn found_dead(&self) {
+        self.distrusts.store(true, Ordering::Relaxed);
+    }
+
+    /// Which connections a request may take that is sent for the first time. A peer that lets connections die as a habit
+    /// would use up what there is for repetitions: until that has recovered, its connections are used once.
+    pub(super) fn first_choice(&self) -> Choice {
+        if !self.distrusts.load(Ordering::Relaxed) {
+            return Choice::Any;
+        }
+        if self.budget.is_ample() {
+            self.distrusts.store(false, Ordering::Relaxed);
+        }
+        if self.budget.is_low() { Choice::NewerThan(Instant::now()) } else { Choice::Any }
     }
 
     /// Opens connections outside the pool.
@@ -260,85 +278,9 @@ impl Pool {
         UpstreamError::Closed { target: Arc::clone(self.opener.target()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Stock> {
         // Nothing panics under this lock; a poisoned pool is still a list of connections.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Lets go of everything that was opened under other credentials, and of peers that may no longer answer.
-    fn renew(&mut self, generation: Generation, expected: Option<Arc<[SpiffeId]>>) {
-        if self.generation != generation {
-            self.generation = generation;
-            self.exclusive.clear();
-            self.shared.clear();
-        }
-        let is_same = match (&self.expected, &expected) {
-            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !is_same {
-            self.exclusive.retain(|idle| idle.connection.link.is_by(expected.as_deref()));
-            self.shared.retain(|shared| shared.link.is_by(expected.as_deref()));
-            self.expected = expected;
-        }
-    }
-
-    /// Whether others may use a connection: what was opened earlier serves whoever holds it, and nobody after.
-    fn may_keep(&self, link: &Link) -> bool {
-        link.generation == self.generation && link.is_by(self.expected.as_deref())
-    }
-
-    fn find_exclusive(&mut self, now: Instant, fresh: bool, pool: &Arc<Pool>) -> Found {
-        if fresh {
-            self.exclusive.clear();
-        }
-        self.exclusive.retain(|idle| idle.is_usable(now));
-        // The most recently used first: the others get to be idle long enough to be closed.
-        let ready = self.exclusive.iter().rposition(|idle| idle.connection.sender.is_ready());
-        if let Some(index) = ready {
-            let mut connection = self.exclusive.remove(index).connection;
-            connection.pool = Some(Arc::clone(pool));
-            return Found::Ready(Lease::Exclusive(connection));
-        }
-        match self.exclusive.pop() {
-            Some(idle) => Found::Settling(idle.connection),
-            None => Found::OpenExclusive,
-        }
-    }
-
-    fn wants_more(&self, least: Option<&Shared>, most: usize) -> bool {
-        let open = self.shared.len() + self.opening;
-        match least {
-            // Whoever comes while one is being opened waits for that one; only its failure or load opens the next.
-            None => self.opening == 0,
-            Some(shared) if shared.load() == 0 => false,
-            Some(shared) => open < most || (shared.is_full() && self.opening == 0 && open < MOST_SHARED),
-        }
-    }
-
-    fn adopt(&mut self, shared: &Arc<Shared>) {
-        self.speaks = Some(Negotiated::Http2);
-        if self.may_keep(&shared.link) {
-            self.shared.push(Arc::clone(shared));
-        }
-    }
-
-    fn adopt_exclusive(&mut self, mut connection: Exclusive, pool: &Arc<Pool>) {
-        self.speaks = Some(Negotiated::Http1);
-        connection.pool = Some(Arc::clone(pool));
-        if self.may_keep(&connection.link) {
-            self.exclusive.push(Idle { connection, since: Instant::now() });
-        }
-    }
-}
-
-impl Idle {
-    fn is_usable(&self, now: Instant) -> bool {
-        let link = &self.connection.link;
-        !self.connection.sender.is_closed() && now < link.retire_at && link.is_wanted()
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -346,5 +288,3 @@ impl Idle {
 const TRIES: usize = 3;
 /// On a worker's single thread one turn is enough for a task that was woken before.
 const SETTLING_TURNS: usize = 3;
-/// Beyond `Shape::shared` further connections are opened only when all are full of streams; this is where that ends.
-const MOST_SHARED: usize = 64;

@@ -1,4 +1,4 @@
-//! Sends one request over a pool's connections, and once more where that cannot do harm.
+//! Sends one request over a pool's connections, and again where that cannot do harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::UpstreamError;
 use super::lease::Lease;
 use super::pool::Pool;
+use super::repeat::{Cause, Outcome, Repeats};
 use crate::http::framing;
 use crate::http::refusal::Refusal;
 use crate::http::target::{NextHop, put};
@@ -72,11 +73,9 @@ pub enum Failed {
     Upstream(UpstreamError),
 }
 
-/// Sends a request and waits for the head of its response, at most `limit` (zero: without end).
-///
-/// A request is sent again when the library is certain that nothing of it was sent, or when it went out on a kept-alive
-/// HTTP/1.1 connection that the upstream was closing at that moment, if its method is idempotent and it has no body
-/// (RFC 9110 section 9.2.2).
+/// Sends a request and waits for the head of its response, at most `limit` (zero: without end) once
+/// nothing of the request moves any more. What may be sent again
+/// is: see [`repeat`](super::repeat).
 ///
 /// # Errors
 /// When no connection can be had, the exchange breaks, or time runs out.
@@ -84,22 +83,35 @@ pub async fn send(pool: &Arc<Pool>, outgoing: Outgoing, limit: Duration) -> Resu
     if limit.is_zero() {
         return exchange(pool, outgoing).await;
     }
-    let timed_out =
-        |_| Err(Failed::Upstream(UpstreamError::ResponseTimeout { target: Arc::clone(pool.opener().target()) }));
-    tokio::time::timeout(limit, exchange(pool, outgoing)).await.unwrap_or_else(timed_out)
+    let upload = Arc::clone(outgoing.body.upload());
+    let mut exchanging = std::pin::pin!(exchange(pool, outgoing));
+    loop {
+        let uploaded = upload.bytes();
+        match tokio::time::timeout(limit, exchanging.as_mut()).await {
+            Ok(sent) => return sent,
+            // The upstream need not answer before it has the whole of a request; one that stops coming is ended by its body.
+            Err(_) if upload.bytes() > uploaded => {}
+            Err(_) => {
+                let target = Arc::clone(pool.opener().target());
+                return Err(Failed::Upstream(UpstreamError::ResponseTimeout { target }));
+            }
+        }
+    }
 }
 
 async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> {
     let Outgoing { head, body, host, target, carriage } = outgoing;
     let mut request = Request::from_parts(head, body);
-    let mut tries = TRIES;
+    let mut repeats = Repeats::new(pool);
     loop {
-        tries -= 1;
-        let mut lease = match &carriage {
-            Carriage::Request => pool.take(tries + 1 < TRIES).await.map_err(Failed::Upstream)?,
-            Carriage::Upgrade(handshake) => {
-                pool.take_for_tunnel(handshake.fits_stream()).await.map_err(Failed::Upstream)?
-            }
+        let taken = match &carriage {
+            Carriage::Request => pool.take(repeats.choice()).await,
+            Carriage::Upgrade(handshake) => pool.take_for_tunnel(handshake.fits_stream()).await,
+        };
+        let mut lease = match taken {
+            Ok(lease) => lease,
+            Err(error) if repeats.after_opening(&error).await => continue,
+            Err(error) => return Err(Failed::Upstream(error)),
         };
         let (mut head, body) = request.into_parts();
         put(&mut head, &host, target.clone(), lease.next_hop()).map_err(Failed::Malformed)?;
@@ -110,17 +122,18 @@ async fn exchange(pool: &Arc<Pool>, outgoing: Outgoing) -> Result<Sent, Failed> 
             announce_body(&mut head, &body);
         }
         request = Request::from_parts(head, body);
+        let is_idempotent = request.method().is_idempotent();
         let spare = spare_copy(&lease, &request);
         let unsent = match lease.send(request).await {
-            Ok(response) => return accept(response, lease, pool.opener().head_fields),
+            Ok(response) => {
+                repeats.ended(Outcome::Answered);
+                return accept(response, lease, pool.opener().shape.head_fields);
+            }
             Err(unsent) => unsent,
         };
-        let refused = lease.link().alert.heard().is_some();
-        // An answer that cannot be parsed is an answer: the upstream has acted on the request.
-        let again = unsent.request.or_else(|| spare.filter(|_| !unsent.error.is_parse()));
-        request = match again {
-            // A peer that refuses us would do so again.
-            Some(again) if tries > 0 && !refused => again,
+        let cause = Cause::of_sending(&unsent, &lease, is_idempotent);
+        request = match unsent.request.or(spare) {
+            Some(again) if repeats.after_sending(cause, &lease).await => again,
             Some(_) | None => return Err(Failed::Upstream(pool.opener().broke_on(lease.link(), unsent.error))),
         };
     }
@@ -143,18 +156,17 @@ fn announce_body(head: &mut Parts, body: &RequestBody) {
     }
 }
 
-/// A copy of a request that may be sent twice, for a connection that may be dying. Others are not copied.
+/// A copy of a request that may have to be sent twice: one without a body, on a connection that was used before, where a
+/// peer may have closed it, or of HTTP/2, where a peer may say that it has not processed it. Others are not copied.
 fn spare_copy(lease: &Lease, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !lease.is_reused() || !request.body().is_empty() || !request.method().is_idempotent() {
+    let may_die = lease.is_reused() && request.method().is_idempotent();
+    if !(lease.is_stream() || may_die) {
         return None;
     }
-    let mut copy = Request::new(RequestBody::empty());
+    let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
 }
-
-/// The first, one for the race with a closing connection, and one for its repetition.
-const TRIES: usize = 3;

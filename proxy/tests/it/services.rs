@@ -18,7 +18,7 @@ use portcullis::tls::Tls;
 use portcullis::upstream::dial::{Target, ToPeer};
 use portcullis::upstream::lease::Lease;
 use portcullis::upstream::open::Route;
-use portcullis::upstream::pool::{Pool, Shape};
+use portcullis::upstream::pool::{Choice, Pool, Shape};
 use portcullis_certs_watcher::{
     BundleSource, Pace, RevocationPolicy, Sources, StaleList, TrustSource, UnknownStatus, Watcher, system_clock,
 };
@@ -288,11 +288,13 @@ fn pool_without_a_recheck(plan: &Plan, address: SocketAddr, drain: &Drain) -> (A
         connect: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         connections: Arc::new(Connections::new(0, 0, metrics)),
+        tasks: tasks.clone(),
         telemetry: Arc::new(telemetry),
     };
     let shape = Shape {
         shared: 4,
         idle: Duration::ZERO,
+        age: Duration::from_secs(300),
         head: Duration::from_secs(10),
         head_bytes: 64 << 10,
         head_fields: 100,
@@ -316,13 +318,13 @@ async fn a_pool_lets_go_of_whoever_may_no_longer_answer_by_itself() {
             soon("the policy", changed.changed()).await.unwrap();
         };
         let number = |lease: &Lease| lease.link().entry.as_ref().unwrap().id;
-        let refusal = async || pool.take(false).await.map(|lease| number(&lease)).unwrap_err().label();
+        let refusal = async || pool.take(Choice::Any).await.map(|lease| number(&lease)).unwrap_err().label();
 
-        let first = pool.take(false).await.unwrap();
+        let first = pool.take(Choice::Any).await.unwrap();
         let kept = number(&first);
         first.give_back();
         swap(&[OTHER, API]).await;
-        let held = pool.take(false).await.unwrap();
+        let held = pool.take(Choice::Any).await.unwrap();
         assert_eq!(number(&held), kept, "{alpn:?}");
         swap(&[OTHER]).await;
         assert_eq!(refusal().await, "upstream_wrong_identity", "{alpn:?}");
@@ -330,7 +332,7 @@ async fn a_pool_lets_go_of_whoever_may_no_longer_answer_by_itself() {
         held.give_back();
         assert_eq!(refusal().await, "upstream_wrong_identity", "{alpn:?}");
         swap(&[API]).await;
-        let second = pool.take(false).await.unwrap();
+        let second = pool.take(Choice::Any).await.unwrap();
         assert_ne!(number(&second), kept, "{alpn:?}");
         // What came back in time is let go of, too.
         second.give_back();

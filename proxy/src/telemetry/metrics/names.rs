@@ -30,6 +30,7 @@ pub(super) const CONNECTIONS_CLOSED: &str = "portcullis_connections_refused_tota
 pub(super) const REQUESTS: &str = "portcullis_http_requests_total";
 pub(super) const REQUEST_SECONDS: &str = "portcullis_http_request_seconds";
 pub(super) const REQUESTS_REFUSED: &str = "portcullis_http_requests_refused_total";
+pub(super) const UPSTREAM_RETRIES: &str = "portcullis_upstream_retries_total";
 pub(super) const DECISIONS: &str = "portcullis_policy_decisions_total";
 pub(super) const RELOADS: &str = "portcullis_reload_total";
 pub(super) const READY: &str = "portcullis_ready";
@@ -68,6 +69,11 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
     (REQUESTS, None, "HTTP requests by direction and status"),
     (REQUEST_SECONDS, Some(Unit::Seconds), "Time from a request's head to the end of its response"),
     (REQUESTS_REFUSED, None, "HTTP requests answered by the sidecar itself, by reason"),
+    (
+        UPSTREAM_RETRIES,
+        None,
+        "Requests sent to their upstream again, by reason and result (answered, failed, or over_budget and not sent)",
+    ),
     (DECISIONS, None, "Policy decisions by deciding policy and rule; mode audit decided nothing"),
     (
         RELOADS,
