@@ -30,12 +30,14 @@ use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
+use crate::limits::rate::Rates;
 use crate::listen::{Inherited, Listening};
 use crate::outbound::{self, Outbound};
 use crate::policy_store::{Loader, PolicySources};
 use crate::readiness::{self, PolicyNeed};
 use crate::sideband::{self, Audience, Pages};
 use crate::sidecar::Sidecar;
+use crate::telemetry::episode::Episodes;
 use crate::telemetry::metrics::{Direction, Metrics, Reloaded};
 use crate::telemetry::repeated::Repeated;
 use crate::telemetry::spans::Spans;
@@ -168,8 +170,13 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
     let service =
         credentials.snapshot().material.as_ref().map_or_else(|| "portcullis".to_owned(), |own| own.id().to_string());
     let spans = Spans::start(config.tracing, &service, &tasks, control.handle())?;
-    let telemetry =
-        Arc::new(Telemetry { metrics: Arc::clone(&metrics), access_log, spans, repeated: Repeated::default() });
+    let telemetry = Arc::new(Telemetry {
+        metrics: Arc::clone(&metrics),
+        access_log,
+        spans,
+        repeated: Repeated::default(),
+        episodes: Episodes::new(),
+    });
     let limits = config.limits;
     let sidecar = Arc::new(Sidecar {
         timeouts: config.timeouts,
@@ -184,6 +191,7 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
             Arc::clone(&metrics),
         )),
         handshakes: Semaphore::new(limits.handshakes),
+        rates: Rates::new(limits.rate_per_identity),
         doubt: Notify::new(),
         telemetry,
         tasks: tasks.clone(),

@@ -11,7 +11,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,6 +201,17 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// HTTP/2 streams that a caller may have open on one connection. Default 100.
     pub streams_per_connection: u32,
+    /// Requests of one caller identity, and connections of opaque TCP. Off by default.
+    pub rate_per_identity: Option<Rate>,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: NonZeroU32,
+    /// At once, after a pause. Default: as many as in a second.
+    pub burst: NonZeroU32,
 }
 
 impl Default for Limits {
@@ -213,6 +224,7 @@ impl Default for Limits {
             head_fields: 100,
             uri_bytes: 16 << 10,
             streams_per_connection: 100,
+            rate_per_identity: None,
         }
     }
 }

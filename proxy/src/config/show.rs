@@ -185,6 +185,9 @@ impl Limits {
             "headFields": self.head_fields,
             "uriBytes": self.uri_bytes,
             "streamsPerConnection": self.streams_per_connection,
+            "ratePerIdentity": self.rate_per_identity.map_or(json!(0), |rate| {
+                json!({ "perSecond": rate.per_second, "burst": rate.burst })
+            }),
         })
     }
 }

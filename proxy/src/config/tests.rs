@@ -1,5 +1,6 @@
 //! The reading of configuration files, through its one boundary: text in, configuration or mistakes out.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use portcullis_certs_watcher::workload_api::{Choice, Endpoint};
@@ -110,8 +111,30 @@ fn what_weakens_or_does_nothing_is_refused() {
         &["C014 `http://10.0.0.1:4318` is not on loopback"],
     );
     check_mistakes(&with("capture: {inbound: 15006, outbound: 15001}"), &["C021 `capture` is not supported"]);
-    check_mistakes(&with("limits: {ratePerIdentity: 5}"), &["C021 `ratePerIdentity` is not supported"]);
     check_mistakes("identity: {directory: /id}\ntrust: [{trustDomain: a, bundle: /b}]", &["C020 there is neither"]);
+}
+
+#[test]
+fn a_rate_is_a_number_or_has_a_burst_of_its_own() {
+    let rate =
+        |text: &str| read(&with(&format!("limits: {{ratePerIdentity: {text}}}"))).unwrap().limits.rate_per_identity;
+    let of = |per_second, burst| {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        Some(Rate { per_second: number(per_second), burst: number(burst) })
+    };
+    assert_eq!(rate("0"), None);
+    assert_eq!(rate("50"), of(50, 50));
+    assert_eq!(rate("{perSecond: 50}"), of(50, 50));
+    assert_eq!(rate("{perSecond: 50, burst: 200}"), of(50, 200));
+    for (text, mistake) in [
+        ("1000001", "`ratePerIdentity`"),
+        ("{perSecond: 0}", "`perSecond`"),
+        ("{perSecond: 1, burst: 0}", "`burst`"),
+        ("{burst: 1}", "C010 `ratePerIdentity` lacks the key `perSecond`"),
+        ("{perSecond: 1, brst: 2}", "C009 unknown key `brst`"),
+    ] {
+        check_mistakes(&with(&format!("limits: {{ratePerIdentity: {text}}}")), &[mistake]);
+    }
 }
 
 #[test]

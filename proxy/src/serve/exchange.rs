@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -17,8 +17,10 @@ use super::connection::Activity;
 use super::reader::RESPONSE_STALLED;
 use super::standing::{Standing, Watch};
 use crate::http::headers;
+use crate::http::refusal::Refusal;
 use crate::http::upgrade;
 use crate::http::upload::Upload;
+use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
@@ -71,6 +73,8 @@ pub struct Exchange {
     pub decided_on: Option<Box<HeaderMap>>,
     /// Whether the request may go on.
     watch: Watch,
+    /// When its caller may come again, in seconds, where it came too often.
+    pub retry_after: Option<u64>,
     /// The status that the caller gets.
     pub status: Option<u16>,
     /// What the policy said.
@@ -113,6 +117,7 @@ impl Exchange {
             asked_for: None,
             decided_on: None,
             watch: Watch::begin(parties.standing.as_ref()),
+            retry_after: None,
             status: None,
             verdict: None,
             opening: None,
@@ -129,6 +134,19 @@ impl Exchange {
     /// What is the same for the whole connection.
     pub fn parties(&self) -> &Arc<Parties> {
         &self.parties
+    }
+
+    /// Takes the request from what its caller may ask for, before anything else is done about it.
+    ///
+    /// # Errors
+    /// 429 when the caller has asked for more.
+    pub fn charge(&mut self, allowance: Option<&Allowance>) -> Result<(), Refusal> {
+        let Some(allowance) = allowance else { return Ok(()) };
+        allowance.spend(self.started, &self.parties.telemetry.episodes).map_err(|over| {
+            self.retry_after = Some(over.retry_after);
+            let text = "the caller is over `limits.ratePerIdentity`".to_owned();
+            Refusal { status: StatusCode::TOO_MANY_REQUESTS, reason: RATE_LIMITED, text }
+        })
     }
 
     /// How the request's body is doing.

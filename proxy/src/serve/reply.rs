@@ -1,12 +1,12 @@
 //! Answers that the sidecar gives in the upstream's place.
 //!
-//! A mesh peer learns the status and the request's ID, nothing else. Our own application also gets a reason in
+//! A mesh peer learns the status, the request's ID and, where a limit is reached, when to come again, nothing else. Our own application also gets a reason in
 //! `x-portcullis-reason` and a line of text. A gRPC caller gets a gRPC status, since it does not read HTTP ones.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::connection::Answer;
@@ -49,6 +49,9 @@ pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
+    if let Some(seconds) = exchange.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
     let is_in_doubt = parties.protocol == Negotiated::Http1 && refusal.status == StatusCode::BAD_REQUEST;
     if exchange.is_last || is_in_doubt {

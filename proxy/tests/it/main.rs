@@ -50,6 +50,7 @@ mod policies;
 mod policies_cli;
 mod policy_copy;
 mod process;
+mod rates;
 mod refusals;
 mod renewal;
 mod revocation;
