@@ -8,7 +8,7 @@ mod recheck;
 mod shutdown;
 mod upkeep;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +30,7 @@ use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
+use crate::limits::in_flight::Destination;
 use crate::limits::rate::Rates;
 use crate::listen::{Inherited, Listening};
 use crate::outbound::{self, Outbound};
@@ -338,8 +339,14 @@ fn accept_all(
     sidecar: &Arc<Sidecar>,
     workers: &Arc<Workers>,
 ) -> anyhow::Result<()> {
+    let most = config.limits.in_flight_per_destination;
+    // Listeners that lead to one application share what it may be asked at a time.
+    let mut applications = HashMap::new();
     for (listening, inbound) in inbound.into_iter().zip(&config.inbound) {
-        let parts: Vec<_> = workers.all().iter().map(|_| Inbound::new(Arc::clone(sidecar), inbound)).collect();
+        let forward = inbound.forward;
+        let to = &*applications.entry(forward).or_insert_with(|| Destination::new(most, forward.to_string()));
+        let part = |_| Inbound::new(Arc::clone(sidecar), inbound, Arc::clone(to));
+        let parts: Vec<_> = workers.all().iter().map(part).collect();
         let pools = parts.iter().map(|part| part.pools().map(Arc::clone).to_vec()).collect();
         upkeep::sweep_pools(pools, workers, &sidecar.tasks);
         let accepting = Accepting { listening, direction: Direction::Inbound, workers: Arc::clone(workers), parts };
@@ -347,7 +354,9 @@ fn accept_all(
     }
     for (listening, outbound) in outbound.into_iter().zip(&config.outbound) {
         let count = workers.all().len();
-        let parts: Vec<_> = workers.all().iter().map(|_| Outbound::new(Arc::clone(sidecar), outbound, count)).collect();
+        let to = Destination::new(most, &*outbound.connect);
+        let part = |_| Outbound::new(Arc::clone(sidecar), outbound, Arc::clone(&to), count);
+        let parts: Vec<_> = workers.all().iter().map(part).collect();
         let pools = parts.iter().map(|part| vec![Arc::clone(part.pool())]).collect();
         upkeep::sweep_pools(pools, workers, &sidecar.tasks);
         let accepting = Accepting { listening, direction: Direction::Outbound, workers: Arc::clone(workers), parts };

@@ -203,6 +203,8 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Requests of one caller identity, and connections of opaque TCP. Off by default.
     pub rate_per_identity: Option<Rate>,
+    /// Requests under way to one destination. Default 0.
+    pub in_flight_per_destination: usize,
 }
 
 /// How often something may happen.
@@ -225,6 +227,7 @@ impl Default for Limits {
             uri_bytes: 16 << 10,
             streams_per_connection: 100,
             rate_per_identity: None,
+            in_flight_per_destination: 0,
         }
     }
 }

@@ -130,11 +130,16 @@ pub enum Full {
 }
 
 impl Full {
+    /// The word for the limit on all.
+    pub const CONNECTIONS: &'static str = "too_many_connections";
+    /// The word for the limit on one caller.
+    pub const PER_IDENTITY: &'static str = "too_many_connections_of_identity";
+
     /// The fixed word for metrics.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Connections => "too_many_connections",
-            Self::PerIdentity => "too_many_connections_of_identity",
+            Self::Connections => Self::CONNECTIONS,
+            Self::PerIdentity => Self::PER_IDENTITY,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
+use crate::limits::in_flight::{Destination, TOO_MANY_IN_FLIGHT};
 use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
 use crate::serve::arrival;
@@ -52,6 +53,7 @@ pub struct Inbound {
     forward: SocketAddr,
     encoded_slash: Option<config::EncodedSlashes>,
     application: ToApplication,
+    destination: Arc<Destination>,
     http1: Arc<Pool>,
     http2: Arc<Pool>,
 }
@@ -72,7 +74,7 @@ struct HttpConnection {
 
 impl Inbound {
     /// The listener's part on one worker, with pools of its own.
-    pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound) -> Arc<Self> {
+    pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound, destination: Arc<Destination>) -> Arc<Self> {
         let application = ToApplication {
             target: Target(config.forward.to_string().into()),
             connect: sidecar.timeouts.connect,
@@ -87,6 +89,7 @@ impl Inbound {
             http1: pool(Route::ApplicationHttp1(application.clone())),
             http2: pool(Route::ApplicationHttp2(application.clone())),
             application,
+            destination,
             sidecar,
         })
     }
@@ -171,6 +174,10 @@ async fn carry_tcp(
         sidecar.telemetry.metrics.connection_closed(Direction::Inbound, "policy");
         return;
     }
+    let Ok(_in_flight) = inbound.destination.enter(&sidecar.telemetry.episodes) else {
+        record.reason = Some(TOO_MANY_IN_FLIGHT);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Inbound, TOO_MANY_IN_FLIGHT);
+    };
     match inbound.application.dial().await {
         Ok((application, address)) => {
             record.upstream = Some(address.to_string());
@@ -306,7 +313,8 @@ async fn forward(
     }
     head.headers.insert(TRACEPARENT, exchange.trace.header());
 
-    // 6. To the application.
+    // 6. To the application, if it has room.
+    exchange.enter(&inbound.destination)?;
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let body = RequestBody::passing(body, exchange.upload(), stall, sidecar.limits.head_fields);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

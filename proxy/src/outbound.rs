@@ -20,6 +20,7 @@ use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
+use crate::limits::in_flight::{Destination, TOO_MANY_IN_FLIGHT};
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -45,6 +46,7 @@ pub struct Outbound {
     protocol: Protocol,
     port: u16,
     peer: ToPeer,
+    destination: Arc<Destination>,
     pool: Arc<Pool>,
 }
 
@@ -58,7 +60,12 @@ struct HttpConnection {
 
 impl Outbound {
     /// The listener's part on one of `workers` workers, with a pool of its own.
-    pub fn new(sidecar: Arc<Sidecar>, config: &config::Outbound, workers: usize) -> Arc<Self> {
+    pub fn new(
+        sidecar: Arc<Sidecar>,
+        config: &config::Outbound,
+        destination: Arc<Destination>,
+        workers: usize,
+    ) -> Arc<Self> {
         let peer = ToPeer {
             target: Target(Arc::clone(&config.connect)),
             answerers: config.answerers.clone(),
@@ -71,7 +78,7 @@ impl Outbound {
         };
         let shape = sidecar.shape(PEER_SHARED.div_ceil(workers.max(1)));
         let pool = Pool::new(Route::Peer(peer.clone()), shape, sidecar.tasks.clone());
-        Arc::new(Self { protocol: config.protocol, port: config.port, peer, pool, sidecar })
+        Arc::new(Self { protocol: config.protocol, port: config.port, peer, destination, pool, sidecar })
     }
 
     /// The pool to sweep now and then.
@@ -138,6 +145,10 @@ async fn carry_tcp(outbound: &Outbound, stream: TcpStream) {
     let sidecar = &outbound.sidecar;
     let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Outbound, outbound.port);
     record.caller = outbound.own_identity().map(|own| own.to_string());
+    let Ok(_in_flight) = outbound.destination.enter(&sidecar.telemetry.episodes) else {
+        record.reason = Some(TOO_MANY_IN_FLIGHT);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, TOO_MANY_IN_FLIGHT);
+    };
     match outbound.peer.dial(Alpn::Opaque).await {
         Ok(connection) => {
             record.upstream = Some(connection.address.to_string());
@@ -222,7 +233,8 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     head.headers.insert(TRACEPARENT, exchange.trace.header());
 
-    // 4. To the peer, which proves its identity before a byte of the request leaves.
+    // 4. To the peer, if it has room, which proves its identity before a byte of the request leaves.
+    exchange.enter(&outbound.destination)?;
     let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

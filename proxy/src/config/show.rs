@@ -188,6 +188,7 @@ impl Limits {
             "ratePerIdentity": self.rate_per_identity.map_or(json!(0), |rate| {
                 json!({ "perSecond": rate.per_second, "burst": rate.burst })
             }),
+            "inFlightPerDestination": self.in_flight_per_destination,
         })
     }
 }

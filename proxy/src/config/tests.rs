@@ -58,7 +58,7 @@ fn everything_that_can_be_said_is_read() {
 workers: 3
 timeouts: {handshake: 1s, requestHead: 2s, responseHead: 0, connect: 250ms, idle: 1m, bodyStall: 0, tcpIdle: 2h, maxAge: 1h, lameDuck: 0, drain: 1s}
 limits: {connections: 0, connectionsPerIdentity: 1, handshakes: 2, headBytes: 16KiB, headFields: 50, uriBytes: 1024, streamsPerConnection: 7,
-         ratePerIdentity: 0, inFlightPerDestination: 0}
+         ratePerIdentity: 0, inFlightPerDestination: 64}
 admin: {listen: '[::1]:15000'}
 logs: {access: off, format: text, level: debug}
 tracing: {endpoint: 'http://localhost:4318/', sampleRatio: 0.5}",
@@ -70,6 +70,7 @@ tracing: {endpoint: 'http://localhost:4318/', sampleRatio: 0.5}",
     assert_eq!(config.timeouts.connect, Duration::from_millis(250));
     assert_eq!(config.timeouts.tcp_idle, Duration::from_secs(7200));
     assert_eq!((config.limits.head_bytes, config.limits.uri_bytes), (16384, 1024));
+    assert_eq!(config.limits.in_flight_per_destination, 64);
     assert_eq!(config.logs.access, Destination::Off);
     let export = config.tracing.unwrap();
     assert_eq!((export.endpoint, export.sample_ratio), ("127.0.0.1:4318".parse().unwrap(), 0.5));

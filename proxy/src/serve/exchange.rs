@@ -20,6 +20,7 @@ use crate::http::headers;
 use crate::http::refusal::Refusal;
 use crate::http::upgrade;
 use crate::http::upload::Upload;
+use crate::limits::in_flight::{Destination, InFlight, TOO_MANY_IN_FLIGHT, TooMany};
 use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
@@ -73,6 +74,8 @@ pub struct Exchange {
     pub decided_on: Option<Box<HeaderMap>>,
     /// Whether the request may go on.
     watch: Watch,
+    /// Counts at its destination for as long as the exchange lasts.
+    in_flight: InFlight,
     /// When its caller may come again, in seconds, where it came too often.
     pub retry_after: Option<u64>,
     /// The status that the caller gets.
@@ -117,6 +120,7 @@ impl Exchange {
             asked_for: None,
             decided_on: None,
             watch: Watch::begin(parties.standing.as_ref()),
+            in_flight: InFlight::default(),
             retry_after: None,
             status: None,
             verdict: None,
@@ -147,6 +151,18 @@ impl Exchange {
             let text = "the caller is over `limits.ratePerIdentity`".to_owned();
             Refusal { status: StatusCode::TOO_MANY_REQUESTS, reason: RATE_LIMITED, text }
         })
+    }
+
+    /// Counts the request at where it goes, until its exchange has ended.
+    ///
+    /// # Errors
+    /// 503 when too many are under way there.
+    pub fn enter(&mut self, destination: &Arc<Destination>) -> Result<(), Refusal> {
+        self.in_flight = destination.enter(&self.parties.telemetry.episodes).map_err(|TooMany| {
+            let text = "as many requests as `limits.inFlightPerDestination` are under way".to_owned();
+            Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: TOO_MANY_IN_FLIGHT, text }
+        })?;
+        Ok(())
     }
 
     /// How the request's body is doing.

@@ -12,9 +12,11 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::connection::Answer;
 use super::exchange::Exchange;
 use super::response::ResponseBody;
+use crate::connections::Full;
 use crate::http::headers::{REASON, REQUEST_ID};
 use crate::http::refusal::Refusal;
 use crate::http::upload::{Upload, UploadFault};
+use crate::limits::in_flight::TOO_MANY_IN_FLIGHT;
 use crate::telemetry::metrics::Direction;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::send::Failed;
@@ -49,7 +51,8 @@ pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
-    if let Some(seconds) = exchange.retry_after {
+    let gives_way = GIVES_WAY.contains(&refusal.reason).then_some(1);
+    if let Some(seconds) = exchange.retry_after.or(gives_way) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
@@ -112,6 +115,8 @@ fn percent_encoded(text: &str) -> String {
     })
 }
 
+/// Refused for what may be otherwise in a moment: the caller is told to come again in a second.
+const GIVES_WAY: [&str; 3] = [TOO_MANY_IN_FLIGHT, Full::CONNECTIONS, Full::PER_IDENTITY];
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

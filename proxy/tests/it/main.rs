@@ -44,6 +44,7 @@ mod h2_floods;
 mod headers;
 mod http2_answers;
 mod http2_rows;
+mod in_flight;
 mod inbound_http;
 mod outbound;
 mod policies;

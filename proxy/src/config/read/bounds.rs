@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_policy::document::Item;
 
-use super::{CODES, not_yet};
+use super::CODES;
 use crate::config::values::{self, ValueError};
 use crate::config::{Limits, Rate, Timeouts};
 
@@ -51,11 +51,6 @@ pub(super) fn timeouts(item: Item<'_>) -> Option<Timeouts> {
 pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
     let fields = item.fields(&LIMITS)?;
     let default = Limits::default();
-    if let Some(item) = fields.optional("inFlightPerDestination")
-        && item.integer(0..=u64::from(u32::MAX)).is_some_and(|limit| limit != 0)
-    {
-        not_yet(item);
-    }
     let count = |key, default: usize, least: u64| {
         let bounds = least..=10_000_000;
         let read = |item: Item<'_>| item.integer(bounds).and_then(|count| usize::try_from(count).ok());
@@ -84,6 +79,7 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
         bytes("uriBytes", default.uri_bytes, 1),
         count("streamsPerConnection", 100, 1),
         fields.optional("ratePerIdentity").map_or(Some(None), rate),
+        count("inFlightPerDestination", default.in_flight_per_destination, 0),
     );
     Some(Limits {
         connections: counts.0?,
@@ -94,6 +90,7 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
         uri_bytes: counts.5?,
         streams_per_connection: u32::try_from(counts.6?).ok()?,
         rate_per_identity: counts.7?,
+        in_flight_per_destination: counts.8?,
     })
 }
 
