@@ -31,6 +31,7 @@ use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
 use crate::limits::in_flight::Destination;
+use crate::limits::memory::Cgroup;
 use crate::limits::rate::Rates;
 use crate::listen::{Inherited, Listening};
 use crate::outbound::{self, Outbound};
@@ -192,6 +193,7 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
             Arc::clone(&metrics),
         )),
         handshakes: Semaphore::new(limits.handshakes),
+        memory: Arc::default(),
         rates: Rates::new(limits.rate_per_identity),
         doubt: Notify::new(),
         telemetry,
@@ -208,6 +210,10 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
     }
     tasks.spawn_on(&handle, recheck::run(Arc::clone(&sidecar)));
     tasks.spawn_on(&handle, upkeep::run(Arc::clone(&sidecar), need));
+    if let Some(cgroup) = Cgroup::find(&config.system) {
+        let memory = Arc::clone(&sidecar.memory);
+        tasks.spawn_on(&handle, memory.watch(cgroup, metrics, tasks.clone()));
+    }
     let config = Arc::new(config);
     let _inside = handle.enter();
     let Listeners { inbound, outbound, admin, metrics: scraped, health } = listeners;

@@ -61,6 +61,23 @@ pub struct Config {
     pub logs: Logs,
     /// Where spans go; nowhere by default.
     pub tracing: Option<SpanExport>,
+    /// See [`SystemFiles`]. No key of the file.
+    pub system: SystemFiles,
+}
+
+/// Where the system says how much memory the process may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemFiles {
+    /// Where cgroups are mounted. Default `/sys/fs/cgroup`.
+    pub cgroups: PathBuf,
+    /// Which of them the process is in. Default `/proc/self/cgroup`.
+    pub own_cgroup: PathBuf,
+}
+
+impl Default for SystemFiles {
+    fn default() -> Self {
+        Self { cgroups: PathBuf::from("/sys/fs/cgroup"), own_cgroup: PathBuf::from("/proc/self/cgroup") }
+    }
 }
 
 /// Who we are.

@@ -259,7 +259,7 @@ async fn forward(
     let sidecar = &*inbound.sidecar;
 
     // 2. Within its caller's rate and within bounds, and of one mind about what it asks for.
-    exchange.charge(connection.allowance.as_ref())?;
+    exchange.take_up(&sidecar.memory, connection.allowance.as_ref())?;
     let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let asked_for = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;

@@ -4,4 +4,5 @@
 //! `connections.rs`, those on HTTP/2 frames in `http/guard.rs`.
 
 pub mod in_flight;
+pub mod memory;
 pub mod rate;

@@ -21,6 +21,7 @@ use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
 use crate::limits::in_flight::{Destination, TOO_MANY_IN_FLIGHT};
+use crate::limits::memory::OUT_OF_MEMORY;
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -145,6 +146,10 @@ async fn carry_tcp(outbound: &Outbound, stream: TcpStream) {
     let sidecar = &outbound.sidecar;
     let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Outbound, outbound.port);
     record.caller = outbound.own_identity().map(|own| own.to_string());
+    if sidecar.memory.refuses() {
+        record.reason = Some(OUT_OF_MEMORY);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, OUT_OF_MEMORY);
+    }
     let Ok(_in_flight) = outbound.destination.enter(&sidecar.telemetry.episodes) else {
         record.reason = Some(TOO_MANY_IN_FLIGHT);
         return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, TOO_MANY_IN_FLIGHT);
@@ -217,7 +222,8 @@ async fn forward(
     let outbound = &*connection.outbound;
     let sidecar = &*outbound.sidecar;
 
-    // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    // 2. Within bounds, while there is memory, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    exchange.take_up(&sidecar.memory, None)?;
     let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     exchange.target = Some(target.clone());

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::config::{Limits, Timeouts};
 use crate::connections::{self, Connections, Entry, Generation, Level};
 use crate::drain::Tasks;
+use crate::limits::memory::Memory;
 use crate::limits::rate::Rates;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
@@ -42,6 +43,8 @@ pub struct Sidecar {
     pub connections: Arc<Connections>,
     /// A permit for each inbound handshake under way.
     pub handshakes: Semaphore,
+    /// Whether there is memory for new work.
+    pub memory: Arc<Memory>,
     /// What each caller may ask for.
     pub rates: Rates,
     /// Wakes the re-check: a connection was admitted by a trust or policy that is no longer the newest.

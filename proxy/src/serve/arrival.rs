@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::limits::memory::OUT_OF_MEMORY;
 use crate::sidecar::Sidecar;
 use crate::telemetry::metrics::Direction;
 use crate::tls::Alpn;
@@ -18,6 +19,10 @@ pub async fn shake_hands(
     from: SocketAddr,
     alpn: Alpn,
 ) -> Option<Secured<TlsStream<TcpStream>>> {
+    if sidecar.memory.refuses() {
+        sidecar.telemetry.metrics.connection_closed(Direction::Inbound, OUT_OF_MEMORY);
+        return None;
+    }
     match counted(sidecar, stream, alpn).await {
         Ok(secured) => Some(secured),
         Err(turned_away) => {

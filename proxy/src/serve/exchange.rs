@@ -21,6 +21,7 @@ use crate::http::refusal::Refusal;
 use crate::http::upgrade;
 use crate::http::upload::Upload;
 use crate::limits::in_flight::{Destination, InFlight, TOO_MANY_IN_FLIGHT, TooMany};
+use crate::limits::memory::{Memory, OUT_OF_MEMORY};
 use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
@@ -140,11 +141,16 @@ impl Exchange {
         &self.parties
     }
 
-    /// Takes the request from what its caller may ask for, before anything else is done about it.
+    /// Takes the request from what its caller may ask for, before anything else is done about it; `None` is no limit.
     ///
     /// # Errors
-    /// 429 when the caller has asked for more.
-    pub fn charge(&mut self, allowance: Option<&Allowance>) -> Result<(), Refusal> {
+    /// 429 when the caller has asked for more, 503 when memory is nearly used up.
+    pub fn take_up(&mut self, memory: &Memory, allowance: Option<&Allowance>) -> Result<(), Refusal> {
+        if memory.refuses() {
+            let text =
+                "the sidecar's memory is nearly used up; its cgroup allows too little for what it has to do".to_owned();
+            return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: OUT_OF_MEMORY, text });
+        }
         let Some(allowance) = allowance else { return Ok(()) };
         allowance.spend(self.started, &self.parties.telemetry.episodes).map_err(|over| {
             self.retry_after = Some(over.retry_after);

@@ -17,6 +17,7 @@ use crate::http::headers::{REASON, REQUEST_ID};
 use crate::http::refusal::Refusal;
 use crate::http::upload::{Upload, UploadFault};
 use crate::limits::in_flight::TOO_MANY_IN_FLIGHT;
+use crate::limits::memory::OUT_OF_MEMORY;
 use crate::telemetry::metrics::Direction;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::send::Failed;
@@ -116,7 +117,7 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// Refused for what may be otherwise in a moment: the caller is told to come again in a second.
-const GIVES_WAY: [&str; 3] = [TOO_MANY_IN_FLIGHT, Full::CONNECTIONS, Full::PER_IDENTITY];
+const GIVES_WAY: [&str; 4] = [OUT_OF_MEMORY, TOO_MANY_IN_FLIGHT, Full::CONNECTIONS, Full::PER_IDENTITY];
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

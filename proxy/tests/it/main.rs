@@ -46,6 +46,7 @@ mod http2_answers;
 mod http2_rows;
 mod in_flight;
 mod inbound_http;
+mod memory;
 mod outbound;
 mod policies;
 mod policies_cli;
