@@ -22,7 +22,7 @@ use portcullis_certs_watcher::{
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
@@ -30,6 +30,7 @@ use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
+use crate::limits::handshakes::Handshakes;
 use crate::limits::in_flight::Destination;
 use crate::limits::memory::Cgroup;
 use crate::limits::rate::Rates;
@@ -192,7 +193,7 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
             limits.connections_per_identity,
             Arc::clone(&metrics),
         )),
-        handshakes: Semaphore::new(limits.handshakes),
+        handshakes: Handshakes::new(limits.handshakes),
         memory: Arc::default(),
         rates: Rates::new(limits.rate_per_identity),
         doubt: Notify::new(),

@@ -8,11 +8,12 @@ use std::time::Instant;
 use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
 use spiffe::SpiffeId;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::config::{Limits, Timeouts};
 use crate::connections::{self, Connections, Entry, Generation, Level};
 use crate::drain::Tasks;
+use crate::limits::handshakes::Handshakes;
 use crate::limits::memory::Memory;
 use crate::limits::rate::Rates;
 use crate::policy_store::PolicyStore;
@@ -41,8 +42,8 @@ pub struct Sidecar {
     pub services_were_defined: AtomicBool,
     /// What is open.
     pub connections: Arc<Connections>,
-    /// A permit for each inbound handshake under way.
-    pub handshakes: Semaphore,
+    /// A place for each inbound handshake under way.
+    pub handshakes: Arc<Handshakes>,
     /// Whether there is memory for new work.
     pub memory: Arc<Memory>,
     /// What each caller may ask for.

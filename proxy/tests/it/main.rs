@@ -41,6 +41,7 @@ mod expiry;
 mod framing;
 mod grpc;
 mod h2_floods;
+mod handshakes;
 mod headers;
 mod http2_answers;
 mod http2_rows;
