@@ -315,6 +315,7 @@ async fn forward(
 
     // 6. To the application, if it has room.
     exchange.enter(&inbound.destination)?;
+    exchange.keep_room(asked.as_ref(), &connection.registered)?;
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let body = RequestBody::passing(body, exchange.upload(), stall, sidecar.limits.head_fields);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

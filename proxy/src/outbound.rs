@@ -241,6 +241,7 @@ async fn forward(
 
     // 4. To the peer, if it has room, which proves its identity before a byte of the request leaves.
     exchange.enter(&outbound.destination)?;
+    exchange.keep_room(asked.as_ref(), &connection.registered)?;
     let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

@@ -16,9 +16,10 @@ use hyper::body::Incoming;
 use super::connection::Activity;
 use super::reader::RESPONSE_STALLED;
 use super::standing::{Standing, Watch};
+use crate::connections::{Place, Registered, Room};
 use crate::http::headers;
 use crate::http::refusal::Refusal;
-use crate::http::upgrade;
+use crate::http::upgrade::{self, Asked};
 use crate::http::upload::Upload;
 use crate::limits::in_flight::{Destination, InFlight, TOO_MANY_IN_FLIGHT, TooMany};
 use crate::limits::memory::{Memory, OUT_OF_MEMORY};
@@ -77,6 +78,8 @@ pub struct Exchange {
     watch: Watch,
     /// Counts at its destination for as long as the exchange lasts.
     in_flight: InFlight,
+    /// Room in the registry for the tunnel that it asks for.
+    pub room: Option<Room>,
     /// When its caller may come again, in seconds, where it came too often.
     pub retry_after: Option<u64>,
     /// The status that the caller gets.
@@ -122,6 +125,7 @@ impl Exchange {
             decided_on: None,
             watch: Watch::begin(parties.standing.as_ref()),
             in_flight: InFlight::default(),
+            room: None,
             retry_after: None,
             status: None,
             verdict: None,
@@ -168,6 +172,27 @@ impl Exchange {
             let text = "as many requests as `limits.inFlightPerDestination` are under way".to_owned();
             Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: TOO_MANY_IN_FLIGHT, text }
         })?;
+        Ok(())
+    }
+
+    /// Keeps room for the tunnel that the request asks for, if it does, before the upstream hears of it: what was agreed to
+    /// must be carried.
+    ///
+    /// # Errors
+    /// 503 when a limit on connections is reached.
+    pub fn keep_room(&mut self, asked: Option<&Asked>, connection: &Registered) -> Result<(), Refusal> {
+        if asked.is_none() {
+            return Ok(());
+        }
+        let place = match self.parties.protocol {
+            Negotiated::Http1 => Place::Instead,
+            Negotiated::Http2 => Place::Beside,
+        };
+        let room = connection.room_for_tunnel(place).map_err(|full| {
+            let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, full.to_string());
+            Refusal { status, reason: full.label(), text }
+        })?;
+        self.room = Some(room);
         Ok(())
     }
 

@@ -48,8 +48,7 @@ pub fn sort(asked: Option<Asked>, sent: Sent) -> Result<Forwarded, Refusal> {
 #[derive(Debug)]
 pub struct Tunnel {
     asked: Asked,
-    /// `None` when there is no room.
-    registered: Option<Registered>,
+    registered: Registered,
     /// `timeouts.tcpIdle`.
     idle: Duration,
     /// The record of the request that opened it, written when it ends.
@@ -64,13 +63,15 @@ impl Tunnel {
         opened: Opened,
         own: Option<&SpiffeId>,
         asked: Asked,
-        exchange: Box<Exchange>,
+        mut exchange: Box<Exchange>,
     ) -> Self {
         let generation = opened.generation;
-        let registered = sidecar.connections.enter(opened).ok();
+        let room = exchange.room.take();
+        let room = room.unwrap_or_else(|| sidecar.connections.replace(opened.direction, opened.peer.as_ref()));
+        let registered = room.enter(opened);
         // In the registry first: between the decision and that nobody could have taken it back.
         sidecar.doubt_if_outdated(generation);
-        if let (Some(registered), Some(own)) = (&registered, own) {
+        if let Some(own) = own {
             sidecar.judge_tunnel(own, registered.entry());
         }
         Self { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange }
@@ -95,10 +96,6 @@ impl Tunnel {
 
     async fn carry(self, upstream: OnUpgrade) {
         let Self { asked, registered, idle, mut exchange } = self;
-        let Some(registered) = registered else {
-            exchange.reason = Some("too_many_connections");
-            return;
-        };
         let (downstream, upstream) = match futures_util::future::try_join(asked.downstream, upstream).await {
             Ok(halves) => halves,
             Err(error) => {
