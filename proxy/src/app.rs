@@ -9,7 +9,7 @@ mod sentences;
 mod shutdown;
 mod upkeep;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +23,7 @@ use portcullis_certs_watcher::{
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::accepting::Accepting;
 pub use self::shutdown::Stop;
@@ -31,12 +31,17 @@ use crate::config::{self, Config, Protocol};
 use crate::connections::Connections;
 use crate::drain::{Drain, Phase, Tasks};
 use crate::inbound::{self, Inbound};
+use crate::limits::handshakes::Handshakes;
+use crate::limits::in_flight::Destination;
+use crate::limits::memory::Cgroup;
+use crate::limits::rate::Rates;
 use crate::listen::{Inherited, Listening};
 use crate::outbound::{self, Outbound};
 use crate::policy_store::{Loader, PolicySources};
 use crate::readiness::{self, PolicyNeed};
 use crate::sideband::{self, Audience, Pages};
 use crate::sidecar::Sidecar;
+use crate::telemetry::episode::Episodes;
 use crate::telemetry::metrics::{Direction, Metrics, Reloaded};
 use crate::telemetry::repeated::Repeated;
 use crate::telemetry::spans::Spans;
@@ -169,8 +174,13 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
     let service =
         credentials.snapshot().material.as_ref().map_or_else(|| "portcullis".to_owned(), |own| own.id().to_string());
     let spans = Spans::start(config.tracing, &service, &tasks, control.handle())?;
-    let telemetry =
-        Arc::new(Telemetry { metrics: Arc::clone(&metrics), access_log, spans, repeated: Repeated::default() });
+    let telemetry = Arc::new(Telemetry {
+        metrics: Arc::clone(&metrics),
+        access_log,
+        spans,
+        repeated: Repeated::default(),
+        episodes: Episodes::new(),
+    });
     let limits = config.limits;
     let sidecar = Arc::new(Sidecar {
         timeouts: config.timeouts,
@@ -184,7 +194,9 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
             limits.connections_per_identity,
             Arc::clone(&metrics),
         )),
-        handshakes: Semaphore::new(limits.handshakes),
+        handshakes: Handshakes::new(limits.handshakes),
+        memory: Arc::default(),
+        rates: Rates::new(limits.rate_per_identity),
         telemetry,
         tasks: tasks.clone(),
     });
@@ -199,6 +211,10 @@ pub fn start_on(config: Config, inherited: Inherited) -> anyhow::Result<Running>
     }
     tasks.spawn_on(&handle, recheck::run(Arc::clone(&sidecar)));
     tasks.spawn_on(&handle, upkeep::run(Arc::clone(&sidecar), need));
+    if let Some(cgroup) = Cgroup::find(&config.system) {
+        let memory = Arc::clone(&sidecar.memory);
+        tasks.spawn_on(&handle, memory.watch(cgroup, metrics, tasks.clone()));
+    }
     let config = Arc::new(config);
     let _inside = handle.enter();
     let Listeners { inbound, outbound, admin, metrics: scraped, health } = listeners;
@@ -330,8 +346,14 @@ fn accept_all(
     sidecar: &Arc<Sidecar>,
     workers: &Arc<Workers>,
 ) -> anyhow::Result<()> {
+    let most = config.limits.in_flight_per_destination;
+    // Listeners that lead to one application share what it may be asked at a time.
+    let mut applications = HashMap::new();
     for (listening, inbound) in inbound.into_iter().zip(&config.inbound) {
-        let parts: Vec<_> = workers.all().iter().map(|_| Inbound::new(Arc::clone(sidecar), inbound)).collect();
+        let forward = inbound.forward;
+        let to = &*applications.entry(forward).or_insert_with(|| Destination::new(most, forward.to_string()));
+        let part = |_| Inbound::new(Arc::clone(sidecar), inbound, Arc::clone(to));
+        let parts: Vec<_> = workers.all().iter().map(part).collect();
         let pools = parts.iter().map(|part| part.pools().map(Arc::clone).to_vec()).collect();
         upkeep::sweep_pools(pools, workers, sidecar);
         let accepting = Accepting { listening, direction: Direction::Inbound, workers: Arc::clone(workers), parts };
@@ -339,7 +361,9 @@ fn accept_all(
     }
     for (listening, outbound) in outbound.into_iter().zip(&config.outbound) {
         let count = workers.all().len();
-        let parts: Vec<_> = workers.all().iter().map(|_| Outbound::new(Arc::clone(sidecar), outbound, count)).collect();
+        let to = Destination::new(most, &*outbound.connect);
+        let part = |_| Outbound::new(Arc::clone(sidecar), outbound, Arc::clone(&to), count);
+        let parts: Vec<_> = workers.all().iter().map(part).collect();
         let pools = parts.iter().map(|part| vec![Arc::clone(part.pool())]).collect();
         upkeep::sweep_pools(pools, workers, sidecar);
         let accepting = Accepting { listening, direction: Direction::Outbound, workers: Arc::clone(workers), parts };

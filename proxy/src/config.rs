@@ -11,7 +11,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,23 @@ pub struct Config {
     pub logs: Logs,
     /// Where spans go; nowhere by default.
     pub tracing: Option<SpanExport>,
+    /// See [`SystemFiles`]. No key of the file.
+    pub system: SystemFiles,
+}
+
+/// Where the system says how much memory the process may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemFiles {
+    /// Where cgroups are mounted. Default `/sys/fs/cgroup`.
+    pub cgroups: PathBuf,
+    /// Which of them the process is in. Default `/proc/self/cgroup`.
+    pub own_cgroup: PathBuf,
+}
+
+impl Default for SystemFiles {
+    fn default() -> Self {
+        Self { cgroups: PathBuf::from("/sys/fs/cgroup"), own_cgroup: PathBuf::from("/proc/self/cgroup") }
+    }
 }
 
 /// Who we are.
@@ -205,6 +222,19 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// HTTP/2 streams that a caller may have open on one connection. Default 100.
     pub streams_per_connection: u32,
+    /// Requests of one caller identity, and connections of opaque TCP. Off by default.
+    pub rate_per_identity: Option<Rate>,
+    /// Requests under way to one destination. Default 0.
+    pub in_flight_per_destination: usize,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: NonZeroU32,
+    /// At once, after a pause. Default: as many as in a second.
+    pub burst: NonZeroU32,
 }
 
 impl Default for Limits {
@@ -217,6 +247,8 @@ impl Default for Limits {
             head_fields: 100,
             uri_bytes: 16 << 10,
             streams_per_connection: 100,
+            rate_per_identity: None,
+            in_flight_per_destination: 0,
         }
     }
 }

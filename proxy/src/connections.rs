@@ -5,6 +5,7 @@
 
 mod anchors;
 mod recheck;
+mod room;
 mod signal;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 use self::anchors::Anchors;
 pub use self::anchors::{Census, Tally};
 pub use self::recheck::{Grounds, Judge, OWN_EXPIRED, Objection, connection_of};
+pub use self::room::{Full, Place, Room};
 pub use self::signal::{Level, Signal};
 use crate::config::Answerers;
 use crate::policy_store::Opening;
@@ -123,27 +125,6 @@ pub struct Arrived {
     connections: Arc<Connections>,
 }
 
-/// Why a new connection was not entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// `limits.connections` is reached.
-    #[error("`limits.connections` is reached")]
-    Connections,
-    /// `limits.connectionsPerIdentity` is reached for this peer.
-    #[error("`limits.connectionsPerIdentity` is reached for this caller")]
-    PerIdentity,
-}
-
-impl Full {
-    /// The fixed word for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Connections => "too_many_connections",
-            Self::PerIdentity => "too_many_connections_of_identity",
-        }
-    }
-}
-
 /// The registry.
 #[derive(Debug)]
 pub struct Connections {
@@ -160,7 +141,9 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Arc<Entry>>,
+    /// These three count those that room is kept for as well.
     inbound: usize,
+    outbound: usize,
     by_caller: HashMap<SpiffeId, usize>,
 }
 
@@ -198,28 +181,8 @@ impl Connections {
     /// # Errors
     /// When a limit is reached. Only inbound connections count against the limit of their caller.
     pub fn enter(self: &Arc<Self>, opened: Opened) -> Result<Registered, Full> {
-        let direction = opened.direction;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry::new(id, opened));
-        let mut table = self.lock();
-        if self.limit != 0 && table.open.len() >= self.limit {
-            return Err(Full::Connections);
-        }
-        if direction == Direction::Inbound {
-            if let Some(peer) = &entry.opened.peer {
-                let of_caller = table.by_caller.entry(peer.id.clone()).or_insert(0);
-                if self.limit_per_identity != 0 && *of_caller >= self.limit_per_identity {
-                    return Err(Full::PerIdentity);
-                }
-                *of_caller += 1;
-            }
-            table.inbound += 1;
-        }
-        table.open.insert(id, Arc::clone(&entry));
-        drop(table);
-        self.note(&entry);
-        self.metrics.of(direction).connections.increment(1.0);
-        Ok(Registered { entry, connections: Arc::clone(self) })
+        let room = self.reserve(opened.direction, opened.peer.as_ref())?;
+        Ok(room.enter(opened))
     }
 
     /// The entries of this moment, oldest first.
@@ -229,13 +192,9 @@ impl Connections {
         entries
     }
 
-    /// How many connections are open, of one direction.
+    /// How many connections are open or have room kept for them, of one direction.
     pub fn count(&self, direction: Direction) -> usize {
-        let table = self.lock();
-        match direction {
-            Direction::Inbound => table.inbound,
-            Direction::Outbound => table.open.len() - table.inbound,
-        }
+        *self.lock().of(direction)
     }
 
     /// Raises the signal of every open connection of one direction.
@@ -273,19 +232,10 @@ impl Connections {
     }
 
     fn leave(&self, entry: &Entry) {
+        let Opened { direction, ref peer, .. } = entry.opened;
         let mut table = self.lock();
         table.open.remove(&entry.id);
-        if entry.opened.direction == Direction::Inbound {
-            table.inbound -= 1;
-            if let Some(peer) = &entry.opened.peer
-                && let Some(of_caller) = table.by_caller.get_mut(&peer.id)
-            {
-                *of_caller -= 1;
-                if *of_caller == 0 {
-                    table.by_caller.remove(&peer.id);
-                }
-            }
-        }
+        table.give_back(direction, peer.as_ref().filter(|_| direction == Direction::Inbound));
         drop(table);
         self.note(entry);
         self.metrics.of(entry.opened.direction).connections.decrement(1.0);

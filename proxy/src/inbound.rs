@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, StatusCode, Version};
@@ -23,7 +23,10 @@ use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
+use crate::limits::in_flight::{Destination, TOO_MANY_IN_FLIGHT};
+use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{self, Fields, Loaded, Opening, Verdict};
+use crate::serve::arrival;
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -35,7 +38,7 @@ use crate::tcp;
 use crate::telemetry::metrics::Direction;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::tls::Alpn;
-use crate::tls::handshake::{self, HandshakeError, Refused, Secured};
+use crate::tls::handshake::Secured;
 use crate::upstream::dial::{Target, ToApplication};
 use crate::upstream::open::Route;
 use crate::upstream::pool::Pool;
@@ -50,6 +53,7 @@ pub struct Inbound {
     forward: SocketAddr,
     encoded_slash: Option<config::EncodedSlashes>,
     application: ToApplication,
+    destination: Arc<Destination>,
     http1: Arc<Pool>,
     http2: Arc<Pool>,
 }
@@ -61,6 +65,7 @@ struct HttpConnection {
     parties: Arc<Parties>,
     registered: Registered,
     peer: Arc<Peer>,
+    allowance: Option<Allowance>,
     own: Arc<Material>,
     source: IpAddr,
     server_name: Option<Arc<str>>,
@@ -69,7 +74,7 @@ struct HttpConnection {
 
 impl Inbound {
     /// The listener's part on one worker, with pools of its own.
-    pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound) -> Arc<Self> {
+    pub fn new(sidecar: Arc<Sidecar>, config: &config::Inbound, destination: Arc<Destination>) -> Arc<Self> {
         let application = ToApplication {
             target: Target(config.forward.to_string().into()),
             connect: sidecar.timeouts.connect,
@@ -84,6 +89,7 @@ impl Inbound {
             http1: pool(Route::ApplicationHttp1(application.clone())),
             http2: pool(Route::ApplicationHttp2(application.clone())),
             application,
+            destination,
             sidecar,
         })
     }
@@ -99,13 +105,8 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     let sidecar = Arc::clone(&inbound.sidecar);
 
     // 1. Who is it? A verified SPIFFE identity, or no connection.
-    let secured = match shake_hands(&inbound, stream).await {
-        Ok(secured) => secured,
-        Err(turned_away) => {
-            sidecar.refused(from, &turned_away.error);
-            return turned_away.close().await;
-        }
-    };
+    let alpn = if inbound.protocol == Protocol::Tcp { Alpn::Opaque } else { Alpn::Http };
+    let Some(secured) = arrival::shake_hands(&sidecar, stream, from, alpn).await else { return };
 
     // 2. Is there a policy at all? Without one nothing is carried.
     let Some(policy) = sidecar.policy.current() else {
@@ -144,22 +145,6 @@ pub async fn serve(inbound: Arc<Inbound>, stream: TcpStream, from: SocketAddr) {
     }
 }
 
-async fn shake_hands(inbound: &Inbound, stream: TcpStream) -> Result<Secured<TlsStream<TcpStream>>, Refused> {
-    let sidecar = &inbound.sidecar;
-    let counted = sidecar.telemetry.metrics.of(Direction::Inbound);
-    let _permit = sidecar.handshakes.try_acquire().map_err(|_| HandshakeError::TooMany)?;
-    stream.set_nodelay(true).map_err(HandshakeError::Closed)?;
-    let alpn = if inbound.protocol == Protocol::Tcp { Alpn::Opaque } else { Alpn::Http };
-    counted.handshakes_in_flight.increment(1.0);
-    let outcome = handshake::accept(&sidecar.tls, stream, alpn, sidecar.timeouts.handshake).await;
-    counted.handshakes_in_flight.decrement(1.0);
-    if let Ok(secured) = &outcome {
-        counted.handshakes_ok.increment(1);
-        counted.handshake_seconds.record(secured.took.as_secs_f64());
-    }
-    outcome
-}
-
 async fn carry_tcp(
     inbound: &Inbound,
     secured: Secured<TlsStream<TcpStream>>,
@@ -172,6 +157,14 @@ async fn carry_tcp(
     let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Inbound, inbound.forward.port());
     record.caller = Some(peer.id.to_string());
     record.workload = Some(own.id().to_string());
+    if sidecar
+        .rates
+        .of(&peer.id)
+        .is_some_and(|allowance| allowance.spend(Instant::now(), &sidecar.telemetry.episodes).is_err())
+    {
+        record.reason = Some(RATE_LIMITED);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Inbound, RATE_LIMITED);
+    }
     let parties = [&peer.id, own.id()];
     let connection = policy_store::connection(parties, source_of(from), inbound.forward, server_name.as_deref());
     let verdict = policy.decide_opaque(&connection);
@@ -182,6 +175,10 @@ async fn carry_tcp(
         sidecar.telemetry.metrics.connection_closed(Direction::Inbound, "policy");
         return;
     }
+    let Ok(_in_flight) = inbound.destination.enter(&sidecar.telemetry.episodes) else {
+        record.reason = Some(TOO_MANY_IN_FLIGHT);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Inbound, TOO_MANY_IN_FLIGHT);
+    };
     match inbound.application.dial().await {
         Ok((application, address)) => {
             record.upstream = Some(address.to_string());
@@ -227,6 +224,7 @@ async fn carry_http(
         inbound,
         parties: Arc::clone(&parties),
         registered,
+        allowance: sidecar.rates.of(&peer.id),
         peer,
         own,
         source,
@@ -263,7 +261,8 @@ async fn forward(
     let inbound = &*connection.inbound;
     let sidecar = &*inbound.sidecar;
 
-    // 2. Within bounds, and of one mind about what it asks for.
+    // 2. Within its caller's rate and within bounds, and of one mind about what it asks for.
+    exchange.take_up(&sidecar.memory, connection.allowance.as_ref())?;
     let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let asked_for = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     fields::checked(request.headers(), request.version(), sidecar.limits.head_fields)?;
@@ -318,7 +317,9 @@ async fn forward(
     }
     head.headers.insert(TRACEPARENT, exchange.trace.header());
 
-    // 6. To the application.
+    // 6. To the application, if it has room.
+    exchange.enter(&inbound.destination)?;
+    exchange.keep_room(asked.as_ref(), &connection.registered)?;
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let body = RequestBody::passing(body, exchange.upload(), stall, sidecar.limits.head_fields);
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

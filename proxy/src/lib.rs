@@ -10,6 +10,7 @@ pub mod telemetry;
 pub mod config;
 pub mod deny_file;
 
+pub mod limits;
 pub mod policy_store;
 
 pub mod connections;

@@ -20,6 +20,8 @@ use crate::http::refusal::Refusal;
 use crate::http::upgrade::Asked;
 use crate::http::upload::RequestBody;
 use crate::http::{fields, framing, target};
+use crate::limits::in_flight::{Destination, TOO_MANY_IN_FLIGHT};
+use crate::limits::memory::OUT_OF_MEMORY;
 use crate::serve::connection::{self, Activity, Answer};
 use crate::serve::exchange::{Exchange, Parties};
 use crate::serve::opaque::OpaqueRecord;
@@ -45,6 +47,7 @@ pub struct Outbound {
     protocol: Protocol,
     port: u16,
     peer: ToPeer,
+    destination: Arc<Destination>,
     pool: Arc<Pool>,
 }
 
@@ -58,7 +61,12 @@ struct HttpConnection {
 
 impl Outbound {
     /// The listener's part on one of `workers` workers, with a pool of its own.
-    pub fn new(sidecar: Arc<Sidecar>, config: &config::Outbound, workers: usize) -> Arc<Self> {
+    pub fn new(
+        sidecar: Arc<Sidecar>,
+        config: &config::Outbound,
+        destination: Arc<Destination>,
+        workers: usize,
+    ) -> Arc<Self> {
         let peer = ToPeer {
             target: Target(Arc::clone(&config.connect)),
             answerers: config.answerers.clone(),
@@ -72,7 +80,7 @@ impl Outbound {
         };
         let shape = sidecar.shape(PEER_SHARED.div_ceil(workers.max(1)));
         let pool = Pool::new(Route::Peer(peer.clone()), shape, sidecar.tasks.clone());
-        Arc::new(Self { protocol: config.protocol, port: config.port, peer, pool, sidecar })
+        Arc::new(Self { protocol: config.protocol, port: config.port, peer, destination, pool, sidecar })
     }
 
     /// The pool to sweep now and then.
@@ -140,6 +148,14 @@ async fn carry_tcp(outbound: &Outbound, stream: TcpStream) {
     let sidecar = &outbound.sidecar;
     let mut record = OpaqueRecord::open(Arc::clone(&sidecar.telemetry), Direction::Outbound, outbound.port);
     record.caller = outbound.own_identity().map(|own| own.to_string());
+    if sidecar.memory.refuses() {
+        record.reason = Some(OUT_OF_MEMORY);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, OUT_OF_MEMORY);
+    }
+    let Ok(_in_flight) = outbound.destination.enter(&sidecar.telemetry.episodes) else {
+        record.reason = Some(TOO_MANY_IN_FLIGHT);
+        return sidecar.telemetry.metrics.connection_closed(Direction::Outbound, TOO_MANY_IN_FLIGHT);
+    };
     match outbound.peer.dial(Alpn::Opaque).await {
         Ok(connection) => {
             record.upstream = Some(connection.address.to_string());
@@ -208,7 +224,8 @@ async fn forward(
     let outbound = &*connection.outbound;
     let sidecar = &*outbound.sidecar;
 
-    // 2. Within bounds, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    // 2. Within bounds, while there is memory, and of one mind about what it asks for. The target passes unchanged: the peer decides on it.
+    exchange.take_up(&sidecar.memory, None)?;
     let asked = Asked::take(&mut request, &mut exchange.is_last)?;
     let target = target::path_and_query(request.method(), request.uri(), sidecar.limits.uri_bytes)?;
     exchange.target = Some(target.clone());
@@ -224,7 +241,9 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     head.headers.insert(TRACEPARENT, exchange.trace.header());
 
-    // 4. To the peer, which proves its identity before a byte of the request leaves.
+    // 4. To the peer, if it has room, which proves its identity before a byte of the request leaves.
+    exchange.enter(&outbound.destination)?;
+    exchange.keep_room(asked.as_ref(), &connection.registered)?;
     let host: Box<str> = if host.is_empty() { (&*outbound.peer.target.0).into() } else { host };
     let stall = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.body_stall };
     let limit = if exchange.grpc { Duration::ZERO } else { sidecar.timeouts.response_head };

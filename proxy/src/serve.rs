@@ -1,5 +1,6 @@
 //! Serving whoever is downstream: the connection, the record of what was asked, and the answer to it.
 
+pub mod arrival;
 pub mod connection;
 pub mod crumbs;
 pub mod exchange;

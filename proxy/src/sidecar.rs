@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use portcullis_certs_watcher::Peer;
 use portcullis_policy::ServiceName;
 use rustls_pki_types::UnixTime;
-use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Timeouts};
 use crate::connections::{Connections, Entry, Generation, Grounds, Judge, Level, Objection};
 use crate::drain::Tasks;
+use crate::limits::handshakes::Handshakes;
+use crate::limits::memory::Memory;
+use crate::limits::rate::Rates;
 use crate::policy_store::PolicyStore;
 use crate::serve::connection::Bounds;
 use crate::telemetry::Telemetry;
@@ -39,8 +41,12 @@ pub struct Sidecar {
     pub services_were_defined: AtomicBool,
     /// What is open.
     pub connections: Arc<Connections>,
-    /// A permit for each inbound handshake under way.
-    pub handshakes: Semaphore,
+    /// A place for each inbound handshake under way.
+    pub handshakes: Arc<Handshakes>,
+    /// Whether there is memory for new work.
+    pub memory: Arc<Memory>,
+    /// What each caller may ask for.
+    pub rates: Rates,
     /// Records.
     pub telemetry: Arc<Telemetry>,
     /// Spawns.

@@ -4,6 +4,7 @@
 //! its own writes out, spans are exported by a thread of the SDK.
 
 pub mod access_log;
+pub mod episode;
 pub mod inventory;
 pub mod log;
 pub mod metrics;
@@ -24,4 +25,6 @@ pub struct Telemetry {
     pub spans: spans::Spans,
     /// Keeps a failure that repeats from flooding the log.
     pub repeated: repeated::Repeated,
+    /// The limits that are reached at this moment.
+    pub episodes: episode::Episodes,
 }

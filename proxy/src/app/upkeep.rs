@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_certs_watcher::{Certificate, Fingerprint, Snapshot};
 use rustls_pki_types::UnixTime;
@@ -24,6 +24,7 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, need: PolicyNeed) {
     let mut undefined = Vec::new();
     loop {
         metrics.upkeep();
+        sidecar.telemetry.episodes.tell_of_ended(Instant::now());
         metrics.take_inventory(inventory(&sidecar.tls.credentials().snapshot(), &sidecar.connections.census()));
         let obstacles = readiness::obstacles(&sidecar, need, UnixTime::now());
         metrics.ready(if obstacles.is_empty() { 1.0 } else { 0.0 });

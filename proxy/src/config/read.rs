@@ -18,7 +18,7 @@ use portcullis_policy::source::{File, Position, Source};
 use spiffe::SpiffeId;
 
 use super::values;
-use super::{Answerers, Checked, Config, Inbound, Limits, Logs, Outbound, Policy, Protocol, Timeouts};
+use super::{Answerers, Checked, Config, Inbound, Limits, Logs, Outbound, Policy, Protocol, SystemFiles, Timeouts};
 
 pub(super) fn config(name: &str, bytes: &[u8], otlp_endpoint: Option<&str>) -> Result<Checked, Diagnostics> {
     let source = match Source::read(File { name, bytes }, &CODES) {
@@ -115,6 +115,7 @@ fn root(item: Item<'_>, otlp_endpoint: Option<&str>) -> Option<Config> {
         health: health?,
         logs: logs?,
         tracing: tracing?,
+        system: SystemFiles::default(),
     })
 }
 

@@ -186,6 +186,10 @@ impl Limits {
             "headFields": self.head_fields,
             "uriBytes": self.uri_bytes,
             "streamsPerConnection": self.streams_per_connection,
+            "ratePerIdentity": self.rate_per_identity.map_or(json!(0), |rate| {
+                json!({ "perSecond": rate.per_second, "burst": rate.burst })
+            }),
+            "inFlightPerDestination": self.in_flight_per_destination,
         })
     }
 }

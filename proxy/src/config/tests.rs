@@ -1,5 +1,6 @@
 //! The reading of configuration files, through its one boundary: text in, configuration or mistakes out.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use portcullis_certs_watcher::workload_api::{Choice, Endpoint};
@@ -57,7 +58,7 @@ fn everything_that_can_be_said_is_read() {
 workers: 3
 timeouts: {handshake: 1s, requestHead: 2s, responseHead: 0, connect: 250ms, idle: 1m, bodyStall: 0, tcpIdle: 2h, maxAge: 1h, recheckGrace: 0, lameDuck: 0, drain: 1s}
 limits: {connections: 0, connectionsPerIdentity: 1, handshakes: 2, headBytes: 16KiB, headFields: 50, uriBytes: 1024, streamsPerConnection: 7,
-         ratePerIdentity: 0, inFlightPerDestination: 0}
+         ratePerIdentity: 0, inFlightPerDestination: 64}
 admin: {listen: '[::1]:15000'}
 logs: {access: off, format: text, level: debug}
 tracing: {endpoint: 'http://localhost:4318/', sampleRatio: 0.5}",
@@ -69,6 +70,7 @@ tracing: {endpoint: 'http://localhost:4318/', sampleRatio: 0.5}",
     assert_eq!(config.timeouts.connect, Duration::from_millis(250));
     assert_eq!(config.timeouts.tcp_idle, Duration::from_secs(7200));
     assert_eq!((config.limits.head_bytes, config.limits.uri_bytes), (16384, 1024));
+    assert_eq!(config.limits.in_flight_per_destination, 64);
     assert_eq!(config.logs.access, Destination::Off);
     let export = config.tracing.unwrap();
     assert_eq!((export.endpoint, export.sample_ratio), ("127.0.0.1:4318".parse().unwrap(), 0.5));
@@ -110,8 +112,30 @@ fn what_weakens_or_does_nothing_is_refused() {
         &["C014 `http://10.0.0.1:4318` is not on loopback"],
     );
     check_mistakes(&with("capture: {inbound: 15006, outbound: 15001}"), &["C021 `capture` is not supported"]);
-    check_mistakes(&with("limits: {ratePerIdentity: 5}"), &["C021 `ratePerIdentity` is not supported"]);
     check_mistakes("identity: {directory: /id}\ntrust: [{trustDomain: a, bundle: /b}]", &["C020 there is neither"]);
+}
+
+#[test]
+fn a_rate_is_a_number_or_has_a_burst_of_its_own() {
+    let rate =
+        |text: &str| read(&with(&format!("limits: {{ratePerIdentity: {text}}}"))).unwrap().limits.rate_per_identity;
+    let of = |per_second, burst| {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        Some(Rate { per_second: number(per_second), burst: number(burst) })
+    };
+    assert_eq!(rate("0"), None);
+    assert_eq!(rate("50"), of(50, 50));
+    assert_eq!(rate("{perSecond: 50}"), of(50, 50));
+    assert_eq!(rate("{perSecond: 50, burst: 200}"), of(50, 200));
+    for (text, mistake) in [
+        ("1000001", "`ratePerIdentity`"),
+        ("{perSecond: 0}", "`perSecond`"),
+        ("{perSecond: 1, burst: 0}", "`burst`"),
+        ("{burst: 1}", "C010 `ratePerIdentity` lacks the key `perSecond`"),
+        ("{perSecond: 1, brst: 2}", "C009 unknown key `brst`"),
+    ] {
+        check_mistakes(&with(&format!("limits: {{ratePerIdentity: {text}}}")), &[mistake]);
+    }
 }
 
 #[test]

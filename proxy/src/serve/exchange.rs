@@ -9,16 +9,21 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::connection::Activity;
 use super::reader::RESPONSE_STALLED;
 use super::standing::{NO_LONGER_ALLOWED, Standing, Watch};
+use crate::connections::{Place, Registered, Room};
 use crate::http::headers;
-use crate::http::upgrade;
+use crate::http::refusal::Refusal;
+use crate::http::upgrade::{self, Asked};
 use crate::http::upload::Upload;
+use crate::limits::in_flight::{Destination, InFlight, TOO_MANY_IN_FLIGHT, TooMany};
+use crate::limits::memory::{Memory, OUT_OF_MEMORY};
+use crate::limits::rate::{Allowance, RATE_LIMITED};
 use crate::policy_store::{Gone, Opening, Verdict};
 use crate::tcp::Carried;
 use crate::telemetry::Telemetry;
@@ -72,6 +77,12 @@ pub struct Exchange {
     pub decided_on: Option<Box<HeaderMap>>,
     /// Whether the request may go on.
     watch: Watch,
+    /// Counts at its destination for as long as the exchange lasts.
+    in_flight: InFlight,
+    /// Room in the registry for the tunnel that it asks for.
+    pub room: Option<Room>,
+    /// When its caller may come again, in seconds, where it came too often.
+    pub retry_after: Option<u64>,
     /// The status that the caller gets.
     pub status: Option<u16>,
     /// What the policy said.
@@ -114,6 +125,9 @@ impl Exchange {
             asked_for: None,
             decided_on: None,
             watch: Watch::begin(parties.standing.as_ref()),
+            in_flight: InFlight::default(),
+            room: None,
+            retry_after: None,
             status: None,
             verdict: None,
             opening: None,
@@ -130,6 +144,57 @@ impl Exchange {
     /// What is the same for the whole connection.
     pub fn parties(&self) -> &Arc<Parties> {
         &self.parties
+    }
+
+    /// Takes the request from what its caller may ask for, before anything else is done about it; `None` is no limit.
+    ///
+    /// # Errors
+    /// 429 when the caller has asked for more, 503 when memory is nearly used up.
+    pub fn take_up(&mut self, memory: &Memory, allowance: Option<&Allowance>) -> Result<(), Refusal> {
+        if memory.refuses() {
+            let text =
+                "the sidecar's memory is nearly used up; its cgroup allows too little for what it has to do".to_owned();
+            return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: OUT_OF_MEMORY, text });
+        }
+        let Some(allowance) = allowance else { return Ok(()) };
+        allowance.spend(self.started, &self.parties.telemetry.episodes).map_err(|over| {
+            self.retry_after = Some(over.retry_after);
+            let text = "the caller is over `limits.ratePerIdentity`".to_owned();
+            Refusal { status: StatusCode::TOO_MANY_REQUESTS, reason: RATE_LIMITED, text }
+        })
+    }
+
+    /// Counts the request at where it goes, until its exchange has ended.
+    ///
+    /// # Errors
+    /// 503 when too many are under way there.
+    pub fn enter(&mut self, destination: &Arc<Destination>) -> Result<(), Refusal> {
+        self.in_flight = destination.enter(&self.parties.telemetry.episodes).map_err(|TooMany| {
+            let text = "as many requests as `limits.inFlightPerDestination` are under way".to_owned();
+            Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: TOO_MANY_IN_FLIGHT, text }
+        })?;
+        Ok(())
+    }
+
+    /// Keeps room for the tunnel that the request asks for, if it does, before the upstream hears of it: what was agreed to
+    /// must be carried.
+    ///
+    /// # Errors
+    /// 503 when a limit on connections is reached.
+    pub fn keep_room(&mut self, asked: Option<&Asked>, connection: &Registered) -> Result<(), Refusal> {
+        if asked.is_none() {
+            return Ok(());
+        }
+        let place = match self.parties.protocol {
+            Negotiated::Http1 => Place::Instead,
+            Negotiated::Http2 => Place::Beside,
+        };
+        let room = connection.room_for_tunnel(place).map_err(|full| {
+            let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, full.to_string());
+            Refusal { status, reason: full.label(), text }
+        })?;
+        self.room = Some(room);
+        Ok(())
     }
 
     /// How the request's body is doing.

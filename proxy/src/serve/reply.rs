@@ -1,20 +1,23 @@
 //! Answers that the sidecar gives in the upstream's place.
 //!
-//! A mesh peer learns the status and the request's ID, nothing else. Our own application also gets a reason in
+//! A mesh peer learns the status, the request's ID and, where a limit is reached, when to come again, nothing else. Our own application also gets a reason in
 //! `x-portcullis-reason` and a line of text. A gRPC caller gets a gRPC status, since it does not read HTTP ones.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::connection::Answer;
 use super::exchange::Exchange;
 use super::response::ResponseBody;
+use crate::connections::Full;
 use crate::http::headers::{REASON, REQUEST_ID};
 use crate::http::refusal::Refusal;
 use crate::http::upload::{Upload, UploadFault};
+use crate::limits::in_flight::TOO_MANY_IN_FLIGHT;
+use crate::limits::memory::OUT_OF_MEMORY;
 use crate::telemetry::metrics::Direction;
 use crate::tls::handshake::Negotiated;
 use crate::upstream::send::Failed;
@@ -49,6 +52,10 @@ pub fn refuse(mut exchange: Box<Exchange>, refusal: &Refusal) -> Answer {
     exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, exchange.request_id.clone());
+    let gives_way = GIVES_WAY.contains(&refusal.reason).then_some(1);
+    if let Some(seconds) = exchange.retry_after.or(gives_way) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     // Where a malformed request ends is in doubt: what comes behind it is not read as another one.
     let is_in_doubt = parties.protocol == Negotiated::Http1 && refusal.status == StatusCode::BAD_REQUEST;
     if exchange.is_last || is_in_doubt {
@@ -109,6 +116,8 @@ fn percent_encoded(text: &str) -> String {
     })
 }
 
+/// Refused for what may be otherwise in a moment: the caller is told to come again in a second.
+const GIVES_WAY: [&str; 4] = [OUT_OF_MEMORY, TOO_MANY_IN_FLIGHT, Full::CONNECTIONS, Full::PER_IDENTITY];
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

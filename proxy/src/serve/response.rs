@@ -166,6 +166,8 @@ pub fn pass_on(sent: Sent, mut exchange: Box<Exchange>, signal: &Signal) -> Answ
     if exchange.is_last || (exchange.parties().protocol == Negotiated::Http1 && signal.is_at(Level::Goodbye)) {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    // No tunnel comes of it.
+    exchange.room = None;
     exchange.status = Some(head.status.as_u16());
     Response::from_parts(head, ResponseBody::upstream(body, sent.lease, sent.most_trailers, exchange))
 }

@@ -47,8 +47,7 @@ pub fn sort(asked: Option<Asked>, sent: Sent) -> Result<Forwarded, Refusal> {
 #[derive(Debug)]
 pub struct Tunnel {
     asked: Asked,
-    /// `None` when there is no room.
-    registered: Option<Registered>,
+    registered: Registered,
     /// `timeouts.tcpIdle`.
     idle: Duration,
     /// The record of the request that opened it, written when it ends.
@@ -58,12 +57,12 @@ pub struct Tunnel {
 impl Tunnel {
     /// Enters it into the registry, where drain and re-check reach it before it opens. It is judged again at once: the upstream
     /// may have taken its time with the answer, and its connection may be older than the trust of now.
-    pub fn enter(sidecar: &Sidecar, opened: Opened, asked: Asked, exchange: Box<Exchange>) -> Self {
-        let registered = sidecar.connections.enter(opened).ok();
+    pub fn enter(sidecar: &Sidecar, opened: Opened, asked: Asked, mut exchange: Box<Exchange>) -> Self {
+        let room = exchange.room.take();
+        let room = room.unwrap_or_else(|| sidecar.connections.replace(opened.direction, opened.peer.as_ref()));
+        let registered = room.enter(opened);
         // In the registry first: between the decision and that nobody could have taken it back.
-        if let Some(registered) = &registered {
-            sidecar.judge_entered(registered.entry());
-        }
+        sidecar.judge_entered(registered.entry());
         Self { asked, registered, idle: sidecar.timeouts.tcp_idle, exchange }
     }
 
@@ -86,10 +85,6 @@ impl Tunnel {
 
     async fn carry(self, upstream: OnUpgrade) {
         let Self { asked, registered, idle, mut exchange } = self;
-        let Some(registered) = registered else {
-            exchange.reason = Some("too_many_connections");
-            return;
-        };
         let (downstream, upstream) = match futures_util::future::try_join(asked.downstream, upstream).await {
             Ok(halves) => halves,
             Err(error) => {

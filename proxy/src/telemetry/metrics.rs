@@ -194,6 +194,13 @@ impl Metrics {
         *self.inventory.lock().unwrap_or_else(PoisonError::into_inner) = inventory;
     }
 
+    /// Publishes how much memory is used, how much there may be, in bytes, and whether new work is refused for it: 1 or 0.
+    pub fn memory(&self, used: f64, limit: f64, refusing: f64) {
+        for (name, value) in [(MEMORY_USED, used), (MEMORY_LIMIT, limit), (MEMORY_REFUSING, refusing)] {
+            self.gauge(name, value);
+        }
+    }
+
     /// Publishes whether the sidecar is ready: 1 or 0.
     pub fn ready(&self, ready: f64) {
         self.gauge(READY, ready);

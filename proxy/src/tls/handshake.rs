@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis_certs_watcher::{Material, Peer, PeerError, Verdict};
+use rustls::server::Acceptor;
 use rustls::{AlertDescription, CommonState, Error as TlsError, InvalidMessage};
 use rustls_pki_types::ServerName;
 use spiffe::SpiffeId;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 use super::{Alpn, Tls, Unable};
 use crate::connections::Generation;
@@ -84,6 +85,9 @@ pub enum HandshakeError {
     /// `limits.handshakes` are under way already.
     #[error("as many handshakes as `limits.handshakes` are under way already")]
     TooMany,
+    /// No complete ClientHello had come when all of `limits.handshakes` were under way and another caller came.
+    #[error("gave its place to another one before its first message was complete: `limits.handshakes` are under way")]
+    Displaced,
     /// We cannot do handshakes at the moment.
     #[error(transparent)]
     Unable(#[from] Unable),
@@ -101,6 +105,7 @@ impl HandshakeError {
             Self::Closed(_) => "closed_by_peer",
             Self::Tls(_) => "tls",
             Self::TooMany => "too_many_handshakes",
+            Self::Displaced => "displaced",
             Self::Unable(_) => "not_ready",
         }
     }
@@ -114,7 +119,7 @@ impl HandshakeError {
             Self::Alert(_) => "upstream_refused_us",
             Self::Timeout { .. } => "upstream_handshake_timeout",
             Self::Plaintext | Self::Closed(_) | Self::Tls(_) => "upstream_handshake_failed",
-            Self::Unable(_) | Self::TooMany => "not_ready",
+            Self::Unable(_) | Self::TooMany | Self::Displaced => "not_ready",
         }
     }
 
@@ -123,6 +128,10 @@ impl HandshakeError {
         if let Some(Err(refused)) = verdict.take() {
             return Self::Peer(Box::new(refused));
         }
+        Self::of_io(error)
+    }
+
+    fn of_io(error: io::Error) -> Self {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
             return Self::Closed(error);
         };
@@ -137,7 +146,8 @@ impl HandshakeError {
     }
 }
 
-/// Terminates one handshake: the client must prove an identity of a trust domain that we have a bundle for.
+/// Terminates one handshake: the client must prove an identity of a trust domain that we have a bundle for. `heard` is called
+/// when its first message is complete.
 ///
 /// # Errors
 /// Every way in which that fails, after the fitting alert was sent.
@@ -146,15 +156,21 @@ pub async fn accept(
     stream: TcpStream,
     alpn: Alpn,
     limit: Duration,
+    heard: impl FnOnce(),
 ) -> Result<Secured<server::TlsStream<TcpStream>>, Refused> {
     let started = Instant::now();
     let shaking = async {
-        // Who begins to speak has chosen what to show. Our trust is taken after that, or one that was opened before a new root
+        let mut hearing = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let hello = match (&mut hearing).await {
+            Ok(hello) => hello,
+            Err(error) => return Err(Refused { error: HandshakeError::of_io(error), stream: hearing.take_io() }),
+        };
+        heard();
+        // Who has spoken has chosen what to show. Our trust is taken after that, or one that was opened before a new root
         // came and used after it would be refused for a leaf that everybody believes.
-        stream.peek(&mut [0]).await.map_err(HandshakeError::Closed)?;
         let terms = tls.server(alpn)?;
-        let accepting = TlsAcceptor::from(Arc::clone(&terms.config)).accept(stream).into_fallible();
-        Ok::<_, HandshakeError>((terms, accepting.await))
+        let accepting = hello.into_stream(Arc::clone(&terms.config)).into_fallible();
+        Ok((terms, accepting.await))
     };
     let (terms, outcome) = within(limit, shaking).await??;
     match outcome {

@@ -247,6 +247,7 @@ fn is_outdated<Stream>(shaken: &Result<Secured<Stream>, HandshakeError>, begun: 
             | HandshakeError::Closed(_)
             | HandshakeError::Tls(_)
             | HandshakeError::TooMany
+            | HandshakeError::Displaced
             | HandshakeError::Unable(_),
         ) => false,
     }

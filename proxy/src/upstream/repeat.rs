@@ -55,6 +55,7 @@ impl Cause {
             | UpstreamError::Full { .. }
             | UpstreamError::Exchange { .. }
             | UpstreamError::Closed { .. }
+            | UpstreamError::Condemned { .. }
             | UpstreamError::ResponseTimeout { .. }
             | UpstreamError::Protocol { .. }
             | UpstreamError::NoTunnels { .. } => None,

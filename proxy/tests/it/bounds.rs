@@ -7,11 +7,13 @@ use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::{Backend, Raw};
-use crate::client::{Ask, Http, flowing, is_closed, opaque, plain, secured};
+use crate::client::{Ask, Http, flowing, is_closed, is_served, opaque, plain, secured};
 use crate::eventually::soon;
 use crate::grpc::{call, message};
 use crate::pki::{API, CALLER, OTHER, Pki};
 use crate::sidecar::{Plan, Sidecar, answered, closed};
+use crate::websocket::UPGRADE;
+use crate::websocket_http2;
 
 async fn bounded(pki: &Pki, limits: &str, timeouts: &str) -> (Sidecar, Backend) {
     let backend = Backend::start().await;
@@ -39,13 +41,74 @@ async fn connections_are_limited_in_all_and_for_each_caller() {
     is_closed(&mut fourth.io).await;
     assert_eq!(sidecar.count(&closed("inbound", "too_many_connections")), 1);
     drop(kept);
-    crate::eventually::eventually("room again", async || {
-        match crate::client::is_served(sidecar.inbound(), &pki.leaf(CALLER)).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+    crate::eventually::eventually("room again", async || match is_served(sidecar.inbound(), &pki.leaf(CALLER)).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error),
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_without_room_is_refused_before_the_application_hears_of_it() {
+    let pki = Pki::new();
+    let backend = Backend::taking_streams().await;
+    for (limits, reason) in
+        [("connections: 1", "too_many_connections"), ("connectionsPerIdentity: 1", "too_many_connections_of_identity")]
+    {
+        let before = upgrades(&backend);
+        let sidecar = Plan::new(&pki, API).inbound("http2", backend.address).limits(limits).ready().await;
+        // Over HTTP/2 it is one more.
+        let http = Http::two(sidecar.inbound(), &pki.leaf(CALLER)).await;
+        let response = websocket_http2::ask(&http, "/upgrade").await;
+        assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+        assert_eq!(sidecar.count(&answered("inbound", reason)), 1);
+        assert_eq!(upgrades(&backend), before, "{reason}");
+        // Over HTTP/1.1 it takes the place of its connection.
+        drop(http);
+        let sidecar = Plan::new(&pki, API).inbound("http", backend.address).limits(limits).ready().await;
+        let mut wire = secured(sidecar.inbound(), &pki.leaf(CALLER)).await;
+        assert_eq!(wire.ask(UPGRADE).await.status, 101);
+        assert_eq!(soon("the welcome", wire.exactly(7)).await.unwrap(), b"welcome");
+        crate::eventually::eventually("the connection has left", async || {
+            let open = sidecar.admin("/connections").await;
+            if open["open"] == 1 { Ok(()) } else { Err(open) }
+        })
+        .await;
+        let mut more = secured(sidecar.inbound(), &pki.leaf(CALLER)).await;
+        is_closed(&mut more.io).await;
+        assert_eq!(sidecar.count(&closed("inbound", reason)), 1, "the tunnel counts");
+        drop(wire);
+        assert_eq!(upgrades(&backend), before + 1);
+        return_of_room(&sidecar, &pki).await;
+    }
+}
+
+/// How often the application was asked for a WebSocket.
+fn upgrades(backend: &Backend) -> usize {
+    backend.seen().iter().filter(|seen| seen.target == "/upgrade").count()
+}
+
+/// Waits until a caller is served again.
+async fn return_of_room(sidecar: &Sidecar, pki: &Pki) {
+    let leaf = pki.leaf(CALLER);
+    crate::eventually::eventually("room again", async || is_served(sidecar.inbound(), &leaf).await).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_connections_from_the_mesh_does_not_stop_our_own_calls() {
+    let pki = Pki::new();
+    let backend = Backend::start().await;
+    let far = Plan::new(&pki, API).inbound("http", backend.address).ready().await;
+    let plan = Plan::new(&pki, CALLER).inbound("http", backend.address).outbound("http", far.inbound(), &[API]);
+    let near = plan.limits("connections: 32").more("workers: 1").ready().await;
+    let leaf = pki.leaf(OTHER);
+    let mut storm = Vec::new();
+    for _ in 0..40 {
+        storm.push(secured(near.inbound(), &leaf).await);
+    }
+    near.eventually_counts(&closed("inbound", "too_many_connections"), 40 - 28).await;
+    assert_eq!(Http::plain_one(near.outbound()).await.get("/").await.status, 200);
+    assert_eq!(near.count(&closed("inbound", "too_many_connections")), 40 - 28);
 }
 
 #[tokio::test]

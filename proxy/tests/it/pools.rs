@@ -97,6 +97,7 @@ fn pool(route: fn(ToApplication) -> Route, address: SocketAddr, drain: &Drain, m
         access_log: access_log::open(&Destination::Off, Arc::clone(&metrics)).unwrap().0,
         spans: Spans::start(None, "test", &tasks, &tokio::runtime::Handle::current()).unwrap(),
         repeated: Repeated::default(),
+        episodes: portcullis::telemetry::episode::Episodes::new(),
         metrics,
     };
     let to = ToApplication {

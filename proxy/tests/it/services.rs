@@ -11,6 +11,7 @@ use portcullis::drain::{Drain, Phase};
 use portcullis::policy_store::{Loader, PolicySources, PolicyStore};
 use portcullis::telemetry::Telemetry;
 use portcullis::telemetry::access_log::{self, Destination};
+use portcullis::telemetry::episode::Episodes;
 use portcullis::telemetry::metrics::Metrics;
 use portcullis::telemetry::repeated::Repeated;
 use portcullis::telemetry::spans::Spans;
@@ -278,6 +279,7 @@ fn pool_without_a_recheck(plan: &Plan, address: SocketAddr, drain: &Drain) -> (A
         access_log: access_log::open(&Destination::Off, Arc::clone(&metrics)).unwrap().0,
         spans: Spans::start(None, "test", &tasks, &tokio::runtime::Handle::current()).unwrap(),
         repeated: Repeated::default(),
+        episodes: Episodes::new(),
         metrics: Arc::clone(&metrics),
     };
     let peer = ToPeer {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis::app::{self, Running, Stop};
 use portcullis::ca::Leaf;
-use portcullis::config::Config;
+use portcullis::config::{Config, SystemFiles};
 use tempfile::TempDir;
 
 use crate::client::plain;
@@ -38,6 +38,7 @@ pub struct Plan {
     revocation: String,
     policy: String,
     policy_at: Option<PathBuf>,
+    system: SystemFiles,
     more: String,
 }
 
@@ -70,6 +71,7 @@ impl Plan {
             revocation: String::new(),
             policy: String::new(),
             policy_at: None,
+            system: SystemFiles::default(),
             more: String::new(),
         }
     }
@@ -178,6 +180,15 @@ impl Plan {
         self
     }
 
+    /// In a cgroup that has used so many hundredths of its memory.
+    pub fn memory_used(mut self, hundredths: u32) -> Self {
+        self.system = SystemFiles { cgroups: self.path("cgroups"), own_cgroup: self.path("own-cgroup") };
+        std::fs::create_dir(&self.system.cgroups).unwrap();
+        std::fs::write(&self.system.own_cgroup, "0::/\n").unwrap();
+        write_memory_used(&self.system.cgroups, hundredths);
+        self
+    }
+
     /// Further keys of `policy`, each after a comma.
     pub fn policy_keys(mut self, keys: &str) -> Self {
         self.policy.push_str(keys);
@@ -242,10 +253,11 @@ impl Plan {
     /// Starts it, or says why it does not.
     pub fn try_start(self) -> anyhow::Result<Sidecar> {
         let yaml = self.yaml();
-        let config = match Config::read("test.yaml", yaml.as_bytes(), None) {
+        let mut config = match Config::read("test.yaml", yaml.as_bytes(), None) {
             Ok(checked) => checked.config,
             Err(found) => panic!("{yaml}\n{}", found.iter().map(ToString::to_string).collect::<String>()),
         };
+        config.system = self.system;
         let running = Some(app::start(config)?);
         Ok(Sidecar { directory: self.directory, running })
     }
@@ -351,6 +363,10 @@ impl Sidecar {
         write_deny_list(self.directory.path(), list);
     }
 
+    pub fn write_memory_used(&self, hundredths: u32) {
+        write_memory_used(&self.path("cgroups"), hundredths);
+    }
+
     /// The generation that is in force.
     pub fn generation(&self, kind: &str) -> u64 {
         self.count(&format!("portcullis_generation{{kind=\"{kind}\"}}"))
@@ -382,6 +398,19 @@ fn write_crls(directory: &Path, lists: &[&str]) {
 
 fn write_deny_list(directory: &Path, list: &str) {
     write_volume(&directory.join("deny"), &[("deny.yaml", list)]);
+}
+
+fn write_memory_used(cgroups: &Path, hundredths: u32) {
+    let (inactive, limit) = (5_000_000, 100_000_000);
+    let used = hundredths * (limit / 100) + inactive;
+    let stat = format!("anon 1\ninactive_file {inactive}\n");
+    let files = [("memory.max", limit.to_string()), ("memory.current", used.to_string()), ("memory.stat", stat)];
+    for (name, text) in files {
+        // Never seen half-written, as a file of the kernel's.
+        let new = cgroups.join(format!("{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, cgroups.join(name)).unwrap();
+    }
 }
 
 /// The series of refused handshakes.

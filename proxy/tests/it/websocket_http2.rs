@@ -19,7 +19,7 @@ use crate::sidecar::{Plan, answered, closed, requests};
 use crate::websocket::{ACCEPT, UPGRADE};
 
 /// Asks for a WebSocket over HTTP/2.
-async fn ask(http: &Http, path: &str) -> Response<Incoming> {
+pub async fn ask(http: &Http, path: &str) -> Response<Incoming> {
     let Http::Two(sender) = http else { panic!("not HTTP/2") };
     let request = Request::builder()
         .method("CONNECT")

@@ -1,12 +1,13 @@
 //! Timeouts and limits.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use portcullis_policy::document::Item;
 
-use super::{CODES, not_yet};
+use super::CODES;
 use crate::config::values::{self, ValueError};
-use crate::config::{Limits, Timeouts};
+use crate::config::{Limits, Rate, Timeouts};
 
 pub(super) fn timeouts(item: Item<'_>) -> Option<Timeouts> {
     let fields = item.fields(&TIMEOUTS)?;
@@ -52,13 +53,6 @@ pub(super) fn timeouts(item: Item<'_>) -> Option<Timeouts> {
 pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
     let fields = item.fields(&LIMITS)?;
     let default = Limits::default();
-    for key in ["ratePerIdentity", "inFlightPerDestination"] {
-        if let Some(item) = fields.optional(key)
-            && item.integer(0..=u64::from(u32::MAX)).is_some_and(|limit| limit != 0)
-        {
-            not_yet(item);
-        }
-    }
     let count = |key, default: usize, least: u64| {
         let bounds = least..=10_000_000;
         let read = |item: Item<'_>| item.integer(bounds).and_then(|count| usize::try_from(count).ok());
@@ -86,6 +80,8 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
         count("headFields", default.head_fields, 1),
         bytes("uriBytes", default.uri_bytes, 1),
         count("streamsPerConnection", 100, 1),
+        fields.optional("ratePerIdentity").map_or(Some(None), rate),
+        count("inFlightPerDestination", default.in_flight_per_destination, 0),
     );
     Some(Limits {
         connections: counts.0?,
@@ -95,7 +91,22 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
         head_fields: counts.4?,
         uri_bytes: counts.5?,
         streams_per_connection: u32::try_from(counts.6?).ok()?,
+        rate_per_identity: counts.7?,
+        in_flight_per_destination: counts.8?,
     })
+}
+
+/// A number, which is the burst as well, or `{perSecond: N, burst: N}`.
+fn rate(item: Item<'_>) -> Option<Option<Rate>> {
+    let number = |item: Item<'_>| NonZeroU32::new(u32::try_from(item.integer(1..=MOST_RATE)?).ok()?);
+    if !item.is_mapping() {
+        let per_second = NonZeroU32::new(u32::try_from(item.integer(0..=MOST_RATE)?).ok()?);
+        return Some(per_second.map(|per_second| Rate { per_second, burst: per_second }));
+    }
+    let fields = item.fields(&["perSecond", "burst"])?;
+    let per_second = fields.required("perSecond").and_then(number);
+    let burst = fields.optional("burst").map_or(per_second, number);
+    Some(Some(Rate { per_second: per_second?, burst: burst? }))
 }
 
 fn duration(item: Item<'_>) -> Option<Duration> {
@@ -129,5 +140,7 @@ const LIMITS: [&str; 9] = [
 ];
 /// The HTTP library's smallest buffer for a head.
 const LEAST_HEAD: usize = 8 << 10;
+/// A microsecond for each request: more than one sidecar can carry.
+const MOST_RATE: u64 = 1_000_000;
 /// Heads are held in memory once for each request.
 const MOST_BYTES: usize = 1 << 20;

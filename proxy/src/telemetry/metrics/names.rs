@@ -33,6 +33,9 @@ pub(super) const REQUESTS_REFUSED: &str = "portcullis_http_requests_refused_tota
 pub(super) const UPSTREAM_RETRIES: &str = "portcullis_upstream_retries_total";
 pub(super) const DECISIONS: &str = "portcullis_policy_decisions_total";
 pub(super) const RELOADS: &str = "portcullis_reload_total";
+pub(super) const MEMORY_USED: &str = "portcullis_memory_used_bytes";
+pub(super) const MEMORY_LIMIT: &str = "portcullis_memory_limit_bytes";
+pub(super) const MEMORY_REFUSING: &str = "portcullis_memory_refusing";
 pub(super) const READY: &str = "portcullis_ready";
 pub(super) const GENERATION: &str = "portcullis_generation";
 pub(super) const GENERATION_SINCE: &str = "portcullis_generation_timestamp_seconds";
@@ -80,6 +83,9 @@ const DESCRIPTIONS: &[(&str, Option<Unit>, &str)] = &[
         None,
         "Reloads by kind (identity, trust, crl, deny_list, policy, policy_copy), result (success, refused) and reason of a refusal",
     ),
+    (MEMORY_USED, Some(Unit::Bytes), "Memory charged to the cgroup, without file pages that are not in use"),
+    (MEMORY_LIMIT, Some(Unit::Bytes), "The memory limit of the cgroup; absent where there is none"),
+    (MEMORY_REFUSING, None, "1 while new work is refused because memory is nearly used up"),
     (READY, None, "1 while the sidecar is ready, 0 while it is not"),
     (GENERATION, None, "Number of the generation in force; crl and deny_list count with trust"),
     (GENERATION_SINCE, None, "When the generation in force was put in force, in seconds since 1970"),
