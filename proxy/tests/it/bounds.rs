@@ -41,11 +41,9 @@ async fn connections_are_limited_in_all_and_for_each_caller() {
     is_closed(&mut fourth.io).await;
     assert_eq!(sidecar.count(&closed("inbound", "too_many_connections")), 1);
     drop(kept);
-    crate::eventually::eventually("room again", async || {
-        match crate::client::is_served(sidecar.inbound(), &pki.leaf(CALLER)).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+    crate::eventually::eventually("room again", async || match is_served(sidecar.inbound(), &pki.leaf(CALLER)).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error),
     })
     .await;
 }

@@ -1,7 +1,6 @@
 //! Who is refused, why, and that nobody else notices. Each row asserts the counter of its reason.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use portcullis::ca::{Leaf, LeafOptions, Usage, Validity};
 use rustls::HandshakeKind;
