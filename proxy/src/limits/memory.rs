@@ -253,7 +253,8 @@ mod tests {
             [("memory.current", "100\n"), ("memory.max", limit), ("memory.stat", stat)]
                 .map(|(n, t)| (format!("{at}{n}"), t.to_owned()))
         };
-        let rows: [(&str, Vec<(String, String)>, Option<(u64, u64)>); 6] = [
+        type Row = (&'static str, Vec<(String, String)>, Option<(u64, u64)>);
+        let rows: [Row; 6] = [
             ("0::/\n", version_2("", "200\n").to_vec(), Some((70, 200))),
             ("0::/\n", version_2("", "max\n").to_vec(), None),
             ("0::/a/b\n", [version_2("a/b/", "max\n"), version_2("a/", "150\n")].concat(), Some((70, 150))),
