@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_certs_watcher::{Certificate, Fingerprint, Snapshot};
 use rustls_pki_types::UnixTime;
+use tokio::sync::watch;
 
 use crate::connections::Census;
 use crate::drain::Phase;
@@ -90,18 +91,17 @@ fn short(fingerprint: &Fingerprint) -> String {
 }
 
 /// Sweeps the pools of each worker on that worker, `pools` being in the order of the workers. A change of our own
-/// certificate, of trust or of policy is seen at once, also by a pool that nobody asks for connections.
+/// certificate or of trust is seen by a pool that nobody asks for connections, too.
 pub(super) fn sweep_pools(pools: Vec<Vec<Arc<Pool>>>, workers: &Workers, sidecar: &Sidecar) {
     for (worker, pools) in workers.all().iter().zip(pools) {
         let tasks = sidecar.tasks.clone();
-        let (mut credentials, mut policy) = (sidecar.tls.credentials().changed(), sidecar.policy.changed());
+        let mut credentials = sidecar.tls.credentials().changed();
         sidecar.tasks.spawn_on(&worker.handle, async move {
             loop {
                 tokio::select! {
                     // Nothing is lost by dropping any of them.
                     () = tokio::time::sleep(SWEEP) => {}
-                    Ok(()) = credentials.changed() => {}
-                    Ok(()) = policy.changed() => {}
+                    () = changed_a_moment_ago(&mut credentials) => {}
                     () = tasks.reached(Phase::Closing) => break,
                 }
                 pools.iter().for_each(|pool| pool.sweep());
@@ -112,7 +112,18 @@ pub(super) fn sweep_pools(pools: Vec<Vec<Arc<Pool>>>, workers: &Workers, sidecar
     }
 }
 
+/// Resolves a moment after a change: the re-check goes first, and what it ends is counted and logged with its cause.
+async fn changed_a_moment_ago<Revision>(credentials: &mut watch::Receiver<Revision>) {
+    if credentials.changed().await.is_err() {
+        // Nothing changes any more.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(RECHECK_FIRST).await;
+}
+
 /// Samples of histograms wait in memory this long.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// As long as the re-check of very many connections may take.
+const RECHECK_FIRST: Duration = Duration::from_secs(1);
 /// A fraction of the idle time that it enforces.
 const SWEEP: Duration = Duration::from_secs(15);
