@@ -40,7 +40,10 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(left.len() <= 32);
             assert!(has_one_length(left));
             if version == Version::HTTP_11 {
-                assert!(has_one_coding(left) && !(left.contains_key(CONTENT_LENGTH) && left.contains_key(TRANSFER_ENCODING)));
+                assert!(
+                    has_one_coding(left)
+                        && !(left.contains_key(CONTENT_LENGTH) && left.contains_key(TRANSFER_ENCODING))
+                );
             }
             assert!(framing::response(&mut response, 32).is_ok_and(|connection| connection == Connection::Keep));
         }

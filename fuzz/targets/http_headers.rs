@@ -26,7 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
     strip_request(&mut again);
     join_cookies(&mut again);
     assert_eq!(again, headers);
-    for gone in ["connection", "keep-alive", "transfer-encoding", "upgrade", "x-forwarded-client-cert", "ssl_client_verify"] {
+    for gone in
+        ["connection", "keep-alive", "transfer-encoding", "upgrade", "x-forwarded-client-cert", "ssl_client_verify"]
+    {
         assert!(!headers.contains_key(gone), "{gone}");
     }
     let id = request_id(&mut headers);

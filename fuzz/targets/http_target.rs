@@ -17,7 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(target) = path_and_query(&method, &uri, 4096) else { return };
     assert!(target.as_str().len() <= 4096 && (target.as_str().starts_with('/') || target == "*"));
-    assert!(uri.authority().is_none() || matches!(uri.scheme_str(), Some("http" | "https")), "authority-form, or no HTTP");
+    assert!(
+        uri.authority().is_none() || matches!(uri.scheme_str(), Some("http" | "https")),
+        "authority-form, or no HTTP"
+    );
     for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
         let Ok(host) = host(&uri, &headers, version) else { continue };
         assert!(host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte)), "{host}");

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What may be spent on repetitions. Each request pays in, each repetition takes [`PRICE`] times as much out.
+/// What may be spent on repetitions. Each request pays in, each repetition takes five times as much out.
 #[derive(Debug)]
 pub struct Budget(AtomicU32);
 
