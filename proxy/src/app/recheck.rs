@@ -17,7 +17,8 @@ use crate::sidecar::Sidecar;
 pub(super) async fn run(sidecar: Arc<Sidecar>) {
     let mut credentials = sidecar.tls.credentials().changed();
     let mut policy = sidecar.policy.changed();
-    let mut trust_seen = sidecar.tls.generation().trust;
+    // Not that of now: connections may have been let in before this task got its first turn, and trust have changed since.
+    let mut trust_seen = 0;
     let mut ends = RuleEnds::default();
     let mut sentences = Sentences::new(sidecar.timeouts.recheck_grace);
     let mut ticks = tokio::time::interval(TICK);
