@@ -63,7 +63,8 @@ impl RunError {
 /// When the configuration is wrong or the sidecar cannot start.
 pub fn run(args: &FileArgs, messages: &mut dyn Write) -> Result<(), RunError> {
     // Before there are threads: it takes variables out of the environment.
-    let inherited = Inherited::from_environment().context("the sockets of LISTEN_FDS cannot be used")?;
+    let inherited =
+        Inherited::from_environment().context("the listening sockets that were handed over cannot be used")?;
     let config = read(args, messages)?;
     log::install(config.logs.format, config.logs.level);
     // Before anything else runs, so that no signal is missed.

@@ -129,6 +129,7 @@ fn a_rate_is_a_number_or_has_a_burst_of_its_own() {
     assert_eq!(rate("{perSecond: 50, burst: 200}"), of(50, 200));
     for (text, mistake) in [
         ("1000001", "`ratePerIdentity`"),
+        ("fast", "C011 `ratePerIdentity` is neither a number nor a mapping"),
         ("{perSecond: 0}", "`perSecond`"),
         ("{perSecond: 1, burst: 0}", "`burst`"),
         ("{burst: 1}", "C010 `ratePerIdentity` lacks the key `perSecond`"),

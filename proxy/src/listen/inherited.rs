@@ -19,9 +19,7 @@ pub struct Inherited {
 #[derive(Debug, thiserror::Error)]
 pub enum InheritedError {
     /// It is no TCP socket that listens.
-    #[error(
-        "the {number}. socket of LISTEN_FDS is none that listens for TCP; look at `ListenStream` of the socket unit"
-    )]
+    #[error("socket {number} of LISTEN_FDS is none that listens for TCP; look at `ListenStream` of the socket unit")]
     NotListening {
         /// Its place, from 1.
         number: usize,

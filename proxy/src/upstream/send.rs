@@ -73,9 +73,8 @@ pub enum Failed {
     Upstream(UpstreamError),
 }
 
-/// Sends a request and waits for the head of its response, at most `limit` (zero: without end) once
-/// nothing of the request moves any more. What may be sent again
-/// is: see [`repeat`](super::repeat).
+/// Sends a request and waits for the head of its response, at most `limit` (zero: without end) once nothing of the request moves
+/// any more. What may be sent again is: see [`repeat`](super::repeat).
 ///
 /// # Errors
 /// When no connection can be had, the exchange breaks, or time runs out.

@@ -165,20 +165,25 @@ async fn of_each_kind(plan: Plan) -> (Sidecar, Backend, Raw) {
 /// Long enough for connections to be made before, and no longer.
 const SHORT: i64 = 7;
 
+/// One of each kind ends at `end` and not before, is counted once, and the others stay.
+async fn ends_alone(sidecar: &Sidecar, expired: &str, end: OffsetDateTime, ending: Each, mut staying: Each) {
+    let (counted, at) = (sidecar.count(expired), OffsetDateTime::now_utc());
+    assert!(counted == 0 || at > end - FORETOLD, "{counted} closed at {at}, before {end}");
+    sidecar.eventually_counts(expired, EACH).await;
+    assert!(OffsetDateTime::now_utc() > end, "opaque bytes have all of the time");
+    ending.all_end().await;
+    staying.all_live().await;
+    assert_eq!(sidecar.count(expired), EACH, "each is counted once");
+}
+
 #[tokio::test]
 async fn no_connection_of_any_kind_outlives_the_certificate_of_its_caller() {
     let pki = Pki::new();
     let (sidecar, ..) = of_each_kind(Plan::new(&pki, API).timeouts("recheckGrace: 100ms")).await;
     let (short, end) = pki.short_leaf(CALLER, SHORT);
-    let (ending, mut staying) = (Each::open(&sidecar, &short).await, Each::open(&sidecar, &pki.leaf(CALLER)).await);
+    let (ending, staying) = (Each::open(&sidecar, &short).await, Each::open(&sidecar, &pki.leaf(CALLER)).await);
     let expired = closed("inbound", "certificate_expired");
-    let (counted, at) = (sidecar.count(&expired), OffsetDateTime::now_utc());
-    assert!(counted == 0 || at > end - FORETOLD, "{counted} closed at {at}, before {end}");
-    sidecar.eventually_counts(&expired, EACH).await;
-    assert!(OffsetDateTime::now_utc() > end, "opaque bytes have all of the time");
-    ending.all_end().await;
-    staying.all_live().await;
-    assert_eq!(sidecar.count(&expired), EACH, "each is counted once");
+    ends_alone(&sidecar, &expired, end, ending, staying).await;
 }
 
 /// How long before the end HTTP may be told.
@@ -191,16 +196,10 @@ async fn no_connection_of_any_kind_outlives_our_own_certificate_and_a_rotation_e
     let (sidecar, ..) = of_each_kind(Plan::new(&pki, API).leaf(&short).timeouts("recheckGrace: 100ms")).await;
     let mut ending = Each::open(&sidecar, &pki.leaf(CALLER)).await;
     sidecar.changing("identity", |sidecar| sidecar.write_leaf(&pki.leaf(API))).await;
-    let mut staying = Each::open(&sidecar, &pki.leaf(CALLER)).await;
+    let staying = Each::open(&sidecar, &pki.leaf(CALLER)).await;
     ending.all_live().await;
     let expired = closed("inbound", "own_certificate_expired");
-    let (counted, at) = (sidecar.count(&expired), OffsetDateTime::now_utc());
-    assert!(counted == 0 || at > end - FORETOLD, "{counted} closed at {at}, before {end}");
-    sidecar.eventually_counts(&expired, EACH).await;
-    assert!(OffsetDateTime::now_utc() > end, "opaque bytes have all of the time");
-    ending.all_end().await;
-    staying.all_live().await;
-    assert_eq!(sidecar.count(&expired), EACH, "each is counted once");
+    ends_alone(&sidecar, &expired, end, ending, staying).await;
 }
 
 #[tokio::test]

@@ -100,6 +100,11 @@ pub(super) fn limits(item: Item<'_>) -> Option<Limits> {
 fn rate(item: Item<'_>) -> Option<Option<Rate>> {
     let number = |item: Item<'_>| NonZeroU32::new(u32::try_from(item.integer(1..=MOST_RATE)?).ok()?);
     if !item.is_mapping() {
+        if item.text()?.starts_with(|first: char| first.is_alphabetic()) {
+            let reported = item.error(CODES.wrong_kind, "`ratePerIdentity` is neither a number nor a mapping");
+            reported.help("write requests a second, `100`, or `{perSecond: 100, burst: 200}`; `0` switches it off");
+            return None;
+        }
         let per_second = NonZeroU32::new(u32::try_from(item.integer(0..=MOST_RATE)?).ok()?);
         return Some(per_second.map(|per_second| Rate { per_second, burst: per_second }));
     }

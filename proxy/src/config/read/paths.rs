@@ -2,7 +2,7 @@
 
 use portcullis_policy::document::Item;
 
-use super::policy::{moment, one_line};
+use super::policy::exception;
 use super::{CODES, DECIDES_SLASHES};
 use crate::config::EncodedSlashes;
 
@@ -11,16 +11,9 @@ pub(super) fn paths(item: Item<'_>) -> Option<Option<EncodedSlashes>> {
     let fields = item.fields(&["encodedSlash", "reason", "until"])?;
     let slash = fields.required("encodedSlash");
     let decides = slash.and_then(|slash| slash.choice(&[("refuse", false), ("decide", true)]));
-    let (reason, until) = (fields.optional("reason"), fields.optional("until"));
-    let read_reason = reason.map_or(Some(None), |reason| one_line(reason).map(Some));
-    let read_until = until.map_or(Some(None), |until| moment(until).map(Some));
-    let decides = decides?;
-    if let Some(item) = reason.or(until).filter(|_| !decides) {
-        let message = format!("`{}` is for `encodedSlash: decide`, and encoded slashes are refused", item.name());
-        item.error(CODES.bad_value, message).help("leave it out");
-        return None;
-    }
-    let (reason, until) = (read_reason?, read_until?);
+    let beside = ["reason", "until"].map(|key| fields.optional(key));
+    let (decides, reason, until) =
+        exception(decides, beside, ["`encodedSlash: decide`", "encoded slashes are refused"])?;
     if !decides {
         return Some(None);
     }

@@ -61,17 +61,8 @@ fn directories(item: Item<'_>, fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
 fn default_action(fields: &Fields<'_>) -> Option<Option<AllowByDefault>> {
     let action = fields.optional("defaultAction");
     let allows = action.map_or(Some(false), |item| item.choice(&[("deny", false), ("allow", true)]));
-    let reason = fields.optional("defaultActionReason");
-    let until = fields.optional("defaultActionUntil");
-    let read_reason = reason.map_or(Some(None), |item| one_line(item).map(Some));
-    let read_until = until.map_or(Some(None), |item| moment(item).map(Some));
-    let allows = allows?;
-    if let Some(item) = reason.or(until).filter(|_| !allows) {
-        let message = format!("`{}` is for `defaultAction: allow`, and the default action is deny", item.name());
-        item.error(CODES.bad_value, message).help("leave it out");
-        return None;
-    }
-    let (reason, until) = (read_reason?, read_until?);
+    let beside = ["defaultActionReason", "defaultActionUntil"].map(|key| fields.optional(key));
+    let (allows, reason, until) = exception(allows, beside, ["`defaultAction: allow`", "the default action is deny"])?;
     if let Some(item) = action.filter(|_| allows) {
         let reported =
             item.warning(ALLOWS_BY_DEFAULT, "whatever no policy denies is allowed where none is there to allow");
@@ -83,7 +74,25 @@ fn default_action(fields: &Fields<'_>) -> Option<Option<AllowByDefault>> {
     Some(allows.then_some(AllowByDefault { reason, until }))
 }
 
-pub(super) fn moment(item: Item<'_>) -> Option<i64> {
+/// What stands beside a key that may weaken a rule: the reason, and the end. Either is an error where the key weakens nothing;
+/// `words` are the setting that does, and what holds instead.
+pub(super) fn exception(
+    weakens: Option<bool>,
+    [reason, until]: [Option<Item<'_>>; 2],
+    words: [&str; 2],
+) -> Option<(bool, Option<String>, Option<i64>)> {
+    let read_reason = reason.map_or(Some(None), |item| one_line(item).map(Some));
+    let read_until = until.map_or(Some(None), |item| moment(item).map(Some));
+    let weakens = weakens?;
+    if let Some(item) = reason.or(until).filter(|_| !weakens) {
+        let [setting, instead] = words;
+        item.error(CODES.bad_value, format!("`{}` is for {setting}, and {instead}", item.name())).help("leave it out");
+        return None;
+    }
+    Some((weakens, read_reason?, read_until?))
+}
+
+fn moment(item: Item<'_>) -> Option<i64> {
     let text = item.text()?;
     let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) else {
         let reported = item.error(CODES.bad_value, format!("`{text}` is not a time"));
@@ -93,7 +102,7 @@ pub(super) fn moment(item: Item<'_>) -> Option<i64> {
     Some(time.unix_timestamp())
 }
 
-pub(super) fn one_line(item: Item<'_>) -> Option<String> {
+fn one_line(item: Item<'_>) -> Option<String> {
     let text = item.string()?;
     if text.chars().count() <= MOST_REASON && !text.chars().any(char::is_control) {
         return Some(text.to_owned());
